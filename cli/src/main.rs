@@ -1,0 +1,2 @@
+//! The binary `dfnode`.
+fn main() {}

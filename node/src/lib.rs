@@ -1,0 +1,1 @@
+//! Sockets, disk, clock and keys around the pure machines.

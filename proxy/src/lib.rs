@@ -1,0 +1,1 @@
+//! The HTTP(S) proxy that container engines pull through.

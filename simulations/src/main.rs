@@ -1,0 +1,2 @@
+//! Simulations by hand.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tasks, pieces, blocks, the Tracker, homes and leases, and the swarm session: pure.
