@@ -1,1 +1,16 @@
-//! End-to-end tests with real processes.
+//! End-to-end tests: real processes, real links, real web servers.
+//!
+//! Each test builds a [`lab`] of network namespaces, so they need root (`sudo`) and say aloud when they
+//! are skipped. They run in small sizes; `DFNODE_FULL=1` runs the sizes that the README promises.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    dead_code,
+    reason = "test code outside the node: real time passes, and skipping is said aloud"
+)]
+
+mod files;
+mod lab;
+mod lab_itself;
+mod origin;

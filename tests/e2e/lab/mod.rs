@@ -1,0 +1,193 @@
+//! A network of hosts on one machine: a namespace per host, a bridge between them, a shaped link each.
+//!
+//! ```text
+//!   peer-a ─eth0══p0─┐
+//!   peer-b ─eth0══p1─┤ br0 (namespace "switch")          ══ a veth pair, token buckets on both ends
+//!   source ─eth0══p2─┘
+//! ```
+//! Everything is named after this process, and gone when the [`Lab`] is dropped. What a killed run left
+//! behind is swept by the next one.
+
+mod link;
+mod netns;
+mod process;
+mod ready;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(crate) use self::link::{Counters, Shape};
+use self::netns::Netns;
+pub(crate) use self::process::{Job, Process, Usage, run_all};
+pub(crate) use self::ready::{program, take_turn};
+
+/// The name under which every host finds the source.
+pub(crate) const SOURCE_NAME: &str = "source.test";
+
+/// Labs that this process has built: two that live at once must not share names.
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// The hosts, the source and the switch between them.
+pub(crate) struct Lab {
+    hosts: Vec<Host>,
+    source: Host,
+    // Dropped after the hosts: their links end here.
+    _switch: Netns,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Builds `hosts` hosts with a link of shape `link` each, and a source behind `source_link`.
+    pub(crate) fn new(hosts: usize, link: Shape, source_link: Shape) -> Self {
+        netns::sweep_dead_runs();
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let dir = tempfile::Builder::new()
+            .prefix("dfnode-lab-")
+            .tempdir()
+            .unwrap();
+        let switch = Netns::create(number, "switch");
+        link::make_bridge(&switch);
+        let plug = |tag: &str, place: u16, shape: Shape| {
+            Host::plug_in(number, tag, place, shape, &switch, dir.path())
+        };
+        let lab = Self {
+            hosts: (0u16..)
+                .take(hosts)
+                .map(|place| plug(&peer_name(place), FIRST_HOST + place, link))
+                .collect(),
+            source: plug("source", SOURCE_PLACE, source_link),
+            _switch: switch,
+            dir,
+        };
+        lab.publish_names();
+        lab
+    }
+
+    /// The hosts, `peer-a` first.
+    pub(crate) fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The host that origins run on.
+    pub(crate) fn source(&self) -> &Host {
+        &self.source
+    }
+
+    /// A folder that lives as long as the lab.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Gives every namespace an /etc/hosts of its own, so that names work without a DNS server.
+    fn publish_names(&self) {
+        let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost\n");
+        for host in self.hosts.iter().chain([&self.source]) {
+            writeln!(hosts, "{} {}", host.v4, host.name).unwrap();
+            writeln!(hosts, "{} {}", host.v6, host.name).unwrap();
+        }
+        for host in self.hosts.iter().chain([&self.source]) {
+            host.netns.write_etc("hosts", &hosts);
+            // No resolver listens here, so a name that is not in the file fails at once.
+            host.netns.write_etc(
+                "resolv.conf",
+                "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n",
+            );
+        }
+    }
+}
+
+/// The source's place on the lab's subnet, and the first host's.
+const SOURCE_PLACE: u16 = 1;
+const FIRST_HOST: u16 = 10;
+
+/// `peer-a` … `peer-z`, then `peer-27` and on.
+fn peer_name(place: u16) -> String {
+    match u8::try_from(place) {
+        Ok(small @ 0..26) => format!("peer-{}", char::from(b'a' + small)),
+        _ => format!("peer-{}", place + 1),
+    }
+}
+
+/// One machine of the lab: a namespace, an address of each family, a link.
+pub(crate) struct Host {
+    name: String,
+    netns: Netns,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    dir: PathBuf,
+}
+
+impl Host {
+    fn plug_in(
+        number: u32,
+        tag: &str,
+        place: u16,
+        shape: Shape,
+        switch: &Netns,
+        dir: &Path,
+    ) -> Self {
+        let netns = Netns::create(number, tag);
+        let [high, low] = place.to_be_bytes();
+        let v4 = Ipv4Addr::new(10, 99, high, low);
+        let v6 = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, place);
+        link::plug(&netns, switch, &format!("p{place}"), v4, v6, shape);
+        let dir = dir.join(tag);
+        fs::create_dir(&dir).unwrap();
+        let name = if place == SOURCE_PLACE {
+            SOURCE_NAME.to_owned()
+        } else {
+            tag.to_owned()
+        };
+        Self {
+            name,
+            netns,
+            v4,
+            v6,
+            dir,
+        }
+    }
+
+    /// The name that other hosts resolve.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The IPv4 address on the lab's subnet.
+    pub(crate) fn v4(&self) -> Ipv4Addr {
+        self.v4
+    }
+
+    /// The IPv6 address on the lab's subnet.
+    pub(crate) fn v6(&self) -> Ipv6Addr {
+        self.v6
+    }
+
+    /// A folder of this host's own.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `program`, to be run inside this host. The child's pid is the program's: `ip` execs it.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.netns.command(program)
+    }
+
+    /// What this host's link has carried so far, Ethernet headers included.
+    pub(crate) fn counters(&self) -> Counters {
+        link::counters(&self.netns)
+    }
+
+    /// Pulls the cable, or plugs it in again.
+    pub(crate) fn set_link_up(&self, up: bool) {
+        self.netns.ip(&[
+            "link",
+            "set",
+            link::HOST_SIDE,
+            if up { "up" } else { "down" },
+        ]);
+    }
+}

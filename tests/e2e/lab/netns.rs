@@ -1,0 +1,117 @@
+//! One network namespace that removes itself.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What every namespace of ours is called first; a pid follows.
+const PREFIX: &str = "dfnode-e2e";
+/// Where `ip netns` keeps its namespaces, and the files it mounts over /etc inside them.
+const NAMESPACES: &str = "/run/netns";
+const PRIVATE_ETC: &str = "/etc/netns";
+
+/// A network namespace, removed on drop together with its private /etc files.
+pub(super) struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Makes a namespace named after this process, lab `number` and `tag`, loopback up.
+    pub(super) fn create(number: u32, tag: &str) -> Self {
+        let name = format!("{PREFIX}-{}-{number}-{tag}", std::process::id());
+        run(Command::new("ip").args(["netns", "add", &name]));
+        let netns = Self { name };
+        netns.ip(&["link", "set", "lo", "up"]);
+        netns
+    }
+
+    /// Runs `ip` inside the namespace and panics when it fails.
+    pub(super) fn ip(&self, args: &[&str]) -> Vec<u8> {
+        run(Command::new("ip").args(["-n", &self.name]).args(args))
+    }
+
+    /// Runs `tc` inside the namespace and panics when it fails.
+    pub(super) fn tc(&self, args: &[&str]) {
+        run(Command::new("tc").args(["-n", &self.name]).args(args));
+    }
+
+    /// The name under which `ip` knows it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that will run `program` inside.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Replaces /etc/`file` for the processes inside.
+    pub(super) fn write_etc(&self, file: &str, text: &str) {
+        let folder = self.private_etc();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(file), text).unwrap();
+    }
+
+    fn private_etc(&self) -> PathBuf {
+        Path::new(PRIVATE_ETC).join(&self.name)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        remove(&self.name);
+    }
+}
+
+/// Ends what still runs inside `name` and removes it. Never panics: it runs while a test unwinds.
+fn remove(name: &str) {
+    if let Ok(listed) = Command::new("ip").args(["netns", "pids", name]).output() {
+        for pid in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
+            let _ = Command::new("kill").args(["-9", pid]).output();
+        }
+    }
+    let _ = Command::new("ip").args(["netns", "del", name]).output();
+    let _ = fs::remove_dir_all(Path::new(PRIVATE_ETC).join(name));
+}
+
+/// Removes the namespaces of runs that were killed before they could: those whose pid is gone.
+pub(super) fn sweep_dead_runs() {
+    let Ok(entries) = fs::read_dir(NAMESPACES) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = owner(&name)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            remove(&name);
+        }
+    }
+}
+
+/// The pid in a name of ours.
+fn owner(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX)?
+        .strip_prefix('-')?
+        .split('-')
+        .next()
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+#[test]
+fn the_owner_is_the_pid_in_the_name() {
+    assert_eq!(owner("dfnode-e2e-4711-0-peer-a"), Some("4711"));
+    assert_eq!(owner("docker-4711"), None);
+}
