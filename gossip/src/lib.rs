@@ -1,1 +1,37 @@
 //! Membership, failure detection and event spreading, as a machine without clock or socket.
+//!
+//! [`Gossip`] is driven like every pure machine of dfnode: hand it what happened
+//! ([`handle_datagram`](Gossip::handle_datagram), [`handle_timeout`](Gossip::handle_timeout) and
+//! the like) together with the time, then drain [`poll_output`](Gossip::poll_output), then wait
+//! until [`poll_timeout`](Gossip::poll_timeout) or the next thing that happens. Equal seeds and
+//! equal inputs give equal runs.
+
+mod config;
+mod error;
+mod event;
+mod gossip;
+mod labels;
+mod member;
+mod now;
+mod output;
+mod peer_id;
+
+pub use config::Config;
+pub use error::{PublishError, Violation};
+pub use event::{Event, EventKind, MAX_BODY_BYTES, Subject};
+pub use gossip::Gossip;
+pub use labels::{Labels, MAX_ZONE_BYTES, Zone, ZoneTooLong};
+pub use member::{MAX_ADDRS, Member};
+pub use now::Now;
+pub use output::{Output, SignRequestId};
+pub use peer_id::{ParsePeerIdError, PeerId};
+
+/// The most bytes of an [`Output::Datagram`]. With the seal and the headers of IPv6 and UDP it
+/// stays below the 1280 bytes that every IPv6 link carries.
+pub const MAX_DATAGRAM_BYTES: usize = 1180;
+
+/// The most bytes of one event on the wire, keys and signature included.
+pub const MAX_ITEM_BYTES: usize = 512;
+
+/// The most bytes of one push/pull message.
+pub const MAX_SYNC_BYTES: usize = 4 * 1024 * 1024;

@@ -1,0 +1,49 @@
+//! What can be tuned.
+
+use std::time::Duration;
+
+/// How the machine behaves. The numbers of SWIM that depend on the cluster's size (transmissions,
+/// patience with a suspect, pace of the push/pulls) are derived from it while it grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How often a random member is probed. Default: 1 s. Must exceed twice `probe_rtt`'s real
+    /// value, and be equal on all nodes for equal detection times.
+    pub probe_period: Duration,
+    /// How long to wait for a probe's answer before others are asked to probe. Default: 500 ms.
+    /// Must be shorter than `probe_period`.
+    pub probe_rtt: Duration,
+    /// How often news are passed on while there are any. Default: 200 ms.
+    pub gossip_period: Duration,
+    /// How often the node asks for a push/pull, in clusters of up to 32 nodes; above, it grows with
+    /// the logarithm of their number. Default: 30 s.
+    pub sync_period: Duration,
+    /// How often a member that is down is tried again, so that partitions heal. Default: 30 s.
+    pub reconnect_period: Duration,
+    /// How long the slots of a member that is down are kept. Default: 5 min.
+    pub keep_slots_of_down: Duration,
+    /// How long withdrawn slots and removals are remembered. Default: 24 h.
+    pub keep_tombstones: Duration,
+    /// Events that this node may publish per second, beyond `publish_burst`. Default: 5.
+    pub publish_per_second: u32,
+    /// Events that this node may publish at once. Default: 20.
+    pub publish_burst: u32,
+    /// How long a write of an own slot waits for a newer one to replace it. Default: 200 ms.
+    pub coalesce: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            probe_period: Duration::from_secs(1),
+            probe_rtt: Duration::from_millis(500),
+            gossip_period: Duration::from_millis(200),
+            sync_period: Duration::from_secs(30),
+            reconnect_period: Duration::from_secs(30),
+            keep_slots_of_down: Duration::from_mins(5),
+            keep_tombstones: Duration::from_hours(24),
+            publish_per_second: 5,
+            publish_burst: 20,
+            coalesce: Duration::from_millis(200),
+        }
+    }
+}

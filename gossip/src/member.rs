@@ -1,0 +1,90 @@
+//! A member of the cluster.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Labels, PeerId};
+
+/// The most addresses a member advertises.
+pub const MAX_ADDRS: usize = 4;
+
+/// A member: who it is, where it listens, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where its UDP port (QUIC and gossip) is reached, best first; 1 to [`MAX_ADDRS`].
+    pub addrs: Vec<SocketAddr>,
+    /// Which life of the peer this record describes; of two records the higher one wins.
+    ///
+    /// A node starts with max(unix ms, stored + 1) and adds one when its addresses change or when
+    /// it was declared down although it lives.
+    pub generation: u64,
+    /// What it says about itself.
+    pub labels: Labels,
+}
+
+impl Member {
+    /// The same peer, one generation on.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self {
+            generation: self.generation.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Whether somebody could talk to this member: it has one to [`MAX_ADDRS`] addresses, and each
+    /// of them names one host and one port.
+    pub fn is_reachable(&self) -> bool {
+        (1..=MAX_ADDRS).contains(&self.addrs.len()) && self.addrs.iter().all(is_unicast)
+    }
+}
+
+fn is_unicast(addr: &SocketAddr) -> bool {
+    let ip_is_one_host = match addr.ip() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+    };
+    ip_is_one_host && addr.port() != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(addrs: &[&str]) -> Member {
+        Member {
+            peer: PeerId::from_bytes([1; 32]),
+            addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect(),
+            generation: 7,
+            labels: Labels::default(),
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_one_host_are_reachable() {
+        assert!(member(&["10.0.0.1:65000", "[fd00::1]:65000"]).is_reachable());
+        assert!(!member(&[]).is_reachable());
+        assert!(!member(&["10.0.0.1:1"; MAX_ADDRS + 1]).is_reachable());
+        for addr in [
+            "0.0.0.0:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "10.0.0.1:0",
+            "[::]:1",
+            "[ff02::1]:1",
+        ] {
+            assert!(!member(&[addr]).is_reachable(), "{addr}");
+        }
+    }
+
+    #[test]
+    fn a_renewed_member_is_the_same_peer_one_generation_on() {
+        let old = member(&["10.0.0.1:1"]);
+        let new = old.renewed();
+        assert_eq!((new.peer, new.generation), (old.peer, 8));
+        assert_eq!(new.addrs, old.addrs);
+    }
+}
