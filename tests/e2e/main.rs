@@ -10,6 +10,7 @@
     reason = "test code outside the node: real time passes, and skipping is said aloud"
 )]
 
+mod cluster;
 mod files;
 mod lab;
 mod lab_itself;

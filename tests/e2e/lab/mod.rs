@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use self::link::{Counters, Shape};
 use self::netns::Netns;
-pub(crate) use self::process::{Job, Process, Usage, run_all};
+pub(crate) use self::process::{Finished, Job, Process, Usage, run_all};
 pub(crate) use self::ready::{program, take_turn};
 
 /// The name under which every host finds the source.

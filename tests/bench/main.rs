@@ -1,0 +1,96 @@
+//! Benchmarks on shaped links, beside curl and libtorrent.
+//!
+//! ```text
+//! cargo test --release -p dfnode-cli --test bench -- flash-crowd --hosts 8 --mbit 100 --file 100MB
+//! ```
+//! A plain `cargo test` runs this too, without arguments: then it only says how it is used.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for people, outside the node: it measures real time and prints"
+)]
+
+mod figures;
+mod flash_crowd;
+mod idle;
+mod pair;
+mod size;
+mod small;
+mod torrent;
+
+#[path = "../e2e/cluster.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod cluster;
+#[path = "../e2e/files.rs"]
+mod files;
+#[path = "../e2e/lab/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod lab;
+#[path = "../e2e/origin.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod origin;
+
+use clap::Parser;
+
+/// Measures dfnode on a lab of network namespaces. Needs root, iproute2, nginx and curl.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    /// What to measure.
+    #[command(subcommand)]
+    what: What,
+    /// Print one JSON object instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// All hosts ask for one file at once: dfnode, curl and libtorrent against the bound.
+    FlashCrowd(flash_crowd::Plan),
+    /// A file of one block that a neighbour holds, beside curl from nginx.
+    Small(small::Plan),
+    /// One big file between two nodes over an unshaped link, beside nginx and curl over TLS.
+    Pair(pair::Plan),
+    /// What a cluster at rest costs: bytes on the link, memory, time to notice.
+    Idle(idle::Plan),
+}
+
+fn main() {
+    // `cargo test` runs every test binary, and hands on flags that are meant for the others.
+    let asked = std::env::args()
+        .nth(1)
+        .is_some_and(|first| !first.starts_with('-') || first == "--help");
+    if !asked {
+        println!(
+            "bench: skipped; to measure, run e.g. `cargo test --release -p dfnode-cli --test bench -- flash-crowd`"
+        );
+        return;
+    }
+    let arguments = Arguments::parse();
+    let Some(_turn) = lab::take_turn(&["nginx", "curl"]) else {
+        std::process::exit(1)
+    };
+    let report = match arguments.what {
+        What::FlashCrowd(plan) => flash_crowd::measure(&plan),
+        What::Small(plan) => small::measure(&plan),
+        What::Pair(plan) => pair::measure(&plan),
+        What::Idle(plan) => idle::measure(&plan),
+    };
+    if arguments.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{}", report.to_text());
+    }
+}
