@@ -1,1 +1,24 @@
-//! Tasks, pieces, blocks, the Tracker, homes and leases, and the swarm session: pure.
+//! Tasks, pieces and blocks; the Tracker, homes and leases; the swarm session: who sends which block to whom.
+//!
+//! Pure: no socket, file, clock or ambient chance. Every machine is driven by `handle_*`, drained by
+//! `poll_output` and told the time; equal seeds and inputs give equal outputs, so the code that runs in
+//! production is the code that is simulated.
+
+mod blocks;
+mod ids;
+mod layout;
+mod message;
+mod meta;
+mod output;
+pub mod wire;
+
+pub use blocks::BlockSet;
+pub use ids::{BlockDigest, BlockIndex, Digest, ParseDigestError, PieceIndex, Selector, TaskId, VersionId};
+pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
+pub use message::{
+    Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe, HomeState, Lease, LeaseEnd,
+    LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, SignedBatch,
+    TableCopy, Want,
+};
+pub use meta::{MAX_VALIDATOR_BYTES, Meta, SourceFailure, SourceHead, Validators};
+pub use output::{BlameReason, Origin, Output, ReadPlan, TaskEvent, TaskFailure};

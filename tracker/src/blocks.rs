@@ -1,0 +1,194 @@
+//! Sets of blocks: what somebody has, wants or has been given.
+
+use std::ops::Range;
+
+use crate::ids::BlockIndex;
+use crate::layout::MAX_BLOCKS;
+
+/// A set of blocks as a bitmap that grows to its highest member.
+///
+/// Never larger than [`MAX_BLOCKS`] / 8 bytes: members beyond are refused by [`BlockSet::insert`].
+#[derive(Debug, Clone, Default)]
+pub struct BlockSet {
+    words: Vec<u64>,
+    count: u32,
+}
+
+impl BlockSet {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self { words: Vec::new(), count: 0 }
+    }
+
+    /// The set of all blocks below `end`.
+    pub fn all(end: u32) -> Self {
+        let mut set = Self::new();
+        set.insert_run(0..end);
+        set
+    }
+
+    /// Adds a block; `false` if it was there already or lies beyond [`MAX_BLOCKS`].
+    pub fn insert(&mut self, block: BlockIndex) -> bool {
+        if block.0 >= MAX_BLOCKS {
+            return false;
+        }
+        let (word, bit) = place(block);
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        let fresh = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.count += u32::from(fresh);
+        fresh
+    }
+
+    /// Adds every block of a run.
+    pub fn insert_run(&mut self, run: Range<u32>) {
+        for index in run.start..run.end.min(MAX_BLOCKS) {
+            self.insert(BlockIndex(index));
+        }
+    }
+
+    /// Takes a block out; `false` if it was not in.
+    pub fn remove(&mut self, block: BlockIndex) -> bool {
+        let (word, bit) = place(block);
+        let Some(bits) = self.words.get_mut(word) else { return false };
+        let there = *bits & bit != 0;
+        *bits &= !bit;
+        self.count -= u32::from(there);
+        there
+    }
+
+    /// Whether the block is in the set.
+    pub fn contains(&self, block: BlockIndex) -> bool {
+        let (word, bit) = place(block);
+        self.words.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// How many blocks are in the set.
+    pub const fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether the set has no block.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The blocks, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = BlockIndex> + '_ {
+        self.words.iter().enumerate().flat_map(|(word, bits)| Bits { base: index_of(word), bits: *bits })
+    }
+
+    /// The blocks of this set that `other` lacks, lowest first.
+    pub fn minus<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = BlockIndex> + 'a {
+        self.words.iter().enumerate().flat_map(|(word, bits)| {
+            let theirs = other.words.get(word).copied().unwrap_or(0);
+            Bits { base: index_of(word), bits: bits & !theirs }
+        })
+    }
+
+    /// Whether this set has a block that `other` lacks.
+    pub fn has_beyond(&self, other: &Self) -> bool {
+        self.minus(other).next().is_some()
+    }
+
+    /// The lowest block at or above `from` that is not in the set.
+    pub fn first_absent(&self, from: u32) -> BlockIndex {
+        let mut index = from;
+        while self.contains(BlockIndex(index)) {
+            let (word, _) = place(BlockIndex(index));
+            index = if self.words[word] == u64::MAX { index_of(word + 1) } else { index + 1 };
+        }
+        BlockIndex(index)
+    }
+
+    /// The set as runs of consecutive blocks, lowest first.
+    pub fn runs(&self) -> Vec<Range<u32>> {
+        let mut runs: Vec<Range<u32>> = Vec::new();
+        for BlockIndex(index) in self.iter() {
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                _ => runs.push(index..index + 1),
+            }
+        }
+        runs
+    }
+
+    /// Rebuilds a set from runs of a peer or a disk. `None` if a run is not within `limit` blocks.
+    pub fn from_runs(runs: &[Range<u32>], limit: u32) -> Option<Self> {
+        let mut set = Self::new();
+        for run in runs {
+            if run.start >= run.end || run.end > limit.min(MAX_BLOCKS) {
+                return None;
+            }
+            set.insert_run(run.clone());
+        }
+        Some(set)
+    }
+}
+
+impl FromIterator<BlockIndex> for BlockSet {
+    fn from_iter<I: IntoIterator<Item = BlockIndex>>(blocks: I) -> Self {
+        let mut set = Self::new();
+        for block in blocks {
+            set.insert(block);
+        }
+        set
+    }
+}
+
+const fn place(block: BlockIndex) -> (usize, u64) {
+    ((block.0 / 64) as usize, 1 << (block.0 % 64))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a set has at most MAX_BLOCKS / 64 words")]
+const fn index_of(word: usize) -> u32 {
+    word as u32 * 64
+}
+
+struct Bits {
+    base: u32,
+    bits: u64,
+}
+
+impl Iterator for Bits {
+    type Item = BlockIndex;
+
+    fn next(&mut self) -> Option<BlockIndex> {
+        if self.bits == 0 {
+            return None;
+        }
+        let low = self.bits.trailing_zeros();
+        self.bits &= self.bits - 1;
+        Some(BlockIndex(self.base + low))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_block_set_behaves_as_a_set_of_numbers(steps in proptest::collection::vec((0_u32..300, any::<bool>()), 0..400)) {
+            let (mut set, mut model) = (BlockSet::new(), BTreeSet::new());
+            for (index, add) in steps {
+                if add {
+                    prop_assert_eq!(set.insert(BlockIndex(index)), model.insert(index));
+                } else {
+                    prop_assert_eq!(set.remove(BlockIndex(index)), model.remove(&index));
+                }
+            }
+            prop_assert_eq!(set.len() as usize, model.len());
+            prop_assert_eq!(set.iter().map(|b| b.0).collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+            let absent = (0..).find(|index| !model.contains(index)).expect("a gap");
+            prop_assert_eq!(set.first_absent(0), BlockIndex(absent));
+            prop_assert_eq!(BlockSet::from_runs(&set.runs(), 300).map(|s| s.iter().collect::<Vec<_>>()), Some(set.iter().collect::<Vec<_>>()));
+        }
+    }
+}

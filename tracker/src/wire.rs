@@ -1,0 +1,174 @@
+//! Bytes and messages: version ‖ kind ‖ length ‖ body, the body as bincode.
+//!
+//! The one place that names bincode, so that another codec can take its place. Unknown kinds are
+//! skipped: a newer node may say more than an older one understands.
+
+use dfnode_gossip::PeerId;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::message::{MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Holds, Message, Outcome, Extent, Lease, SignedBatch};
+use crate::meta::Meta;
+
+/// The version of the task protocol that this node speaks.
+pub const PROTOCOL_VERSION: u8 = 1;
+/// The largest message, header included: a bitmap of the largest file fits twice.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// version ‖ kind ‖ length (little endian).
+const HEADER_BYTES: usize = 1 + 1 + 4;
+/// Batches in one message.
+pub(crate) const MAX_BATCHES: usize = 64;
+/// Leases that one registrant or table may name.
+const MAX_LEASES: usize = 64;
+/// Suggestions in one offer.
+const MAX_SUGGESTED: usize = 16;
+
+/// Why bytes are no message. The sender's fault in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Fewer bytes than the header, or than it announces, or more.
+    #[error("the message is cut or has bytes to spare")]
+    Length,
+    /// A protocol version that this node does not speak.
+    #[error("the peer speaks protocol version {0}, this node speaks {PROTOCOL_VERSION}")]
+    Version(u8),
+    /// The body does not decode, or holds values that no node may send.
+    #[error("the message body is malformed")]
+    Body,
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_MESSAGE_BYTES>()
+}
+
+/// Encodes a value that travels or is stored as a body.
+pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap_or_default()
+}
+
+/// Decodes a body; all bytes must be used.
+///
+/// # Errors
+/// [`WireError::Body`] for anything that is not exactly one value.
+pub fn decode_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|_| WireError::Body)?;
+    if used == bytes.len() { Ok(value) } else { Err(WireError::Length) }
+}
+
+macro_rules! kinds {
+    ($($number:literal => $kind:ident),* $(,)?) => {
+        /// Encodes a message with its header.
+        pub fn encode(message: &Message) -> Vec<u8> {
+            let (kind, body) = match message {
+                $(Message::$kind(body) => ($number, encode_body(body)),)*
+            };
+            let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+            bytes.extend_from_slice(&[PROTOCOL_VERSION, kind]);
+            bytes.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend_from_slice(&body);
+            bytes
+        }
+
+        /// Decodes one message that fills `bytes`. `Ok(None)` for a kind that this node does not know.
+        ///
+        /// # Errors
+        /// [`WireError`]: the sender broke the protocol.
+        pub fn decode(bytes: &[u8]) -> Result<Option<Message>, WireError> {
+            let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+                return Err(WireError::Length);
+            };
+            let [version, kind, length @ ..] = *header;
+            if version != PROTOCOL_VERSION {
+                return Err(WireError::Version(version));
+            }
+            if u32::from_le_bytes(length) as usize != body.len() || bytes.len() > MAX_MESSAGE_BYTES {
+                return Err(WireError::Length);
+            }
+            let message = match kind {
+                $($number => Message::$kind(decode_body(body)?),)*
+                _ => return Ok(None),
+            };
+            if is_sound(&message) { Ok(Some(message)) } else { Err(WireError::Body) }
+        }
+    };
+}
+
+kinds! {
+    1 => Register,
+    2 => Registered,
+    3 => LeaseReport,
+    5 => Leave,
+    6 => HomeProbe,
+    7 => HomeState,
+    16 => Hello,
+    17 => Batches,
+    18 => Have,
+    19 => Offer,
+    20 => Want,
+    21 => Decline,
+    22 => Room,
+    23 => Cancel,
+    24 => Refuse,
+    25 => Bye,
+}
+
+/// Whether every number in a decoded message is one that a correct node can have sent.
+fn is_sound(message: &Message) -> bool {
+    match message {
+        Message::Register(m) => {
+            meta_is_sound(m.meta.as_ref()) && m.leases.len() <= MAX_LEASES && m.leases.iter().all(lease_is_sound)
+        }
+        Message::Registered(m) => match &m.outcome {
+            Outcome::Welcome { peers, meta, lease, .. } => {
+                peers.len() <= MAX_PEERS_NAMED
+                    && meta_is_sound(meta.as_ref())
+                    && lease.as_ref().is_none_or(lease_is_sound)
+            }
+            Outcome::Redirect { .. }
+            | Outcome::NotYet
+            | Outcome::Report
+            | Outcome::LeaseGone { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Busy => true,
+        },
+        Message::LeaseReport(m) => meta_is_sound(m.meta.as_ref()),
+        Message::HomeState(m) => m.table.as_ref().is_none_or(|table| {
+            meta_is_sound(table.meta.as_ref())
+                && table.leases.len() <= MAX_LEASES
+                && table.leases.iter().all(|(_, lease, _): &(PeerId, Lease, u32)| lease_is_sound(lease))
+        }),
+        Message::Hello(m) => meta_is_sound(m.meta.as_ref()) && holds_fit(&m.holds, m.meta.as_ref()),
+        Message::Batches(m) => m.batches.len() <= MAX_BATCHES && m.batches.iter().all(batch_is_sound),
+        Message::Offer(m) => m.suggest.len() <= MAX_SUGGESTED,
+        Message::Leave(_)
+        | Message::HomeProbe(_)
+        | Message::Have(_)
+        | Message::Want(_)
+        | Message::Decline(_)
+        | Message::Room(_)
+        | Message::Cancel(_)
+        | Message::Refuse(_)
+        | Message::Bye(_) => true,
+    }
+}
+
+fn meta_is_sound(meta: Option<&Meta>) -> bool {
+    meta.is_none_or(Meta::is_sound)
+}
+
+fn holds_fit(holds: &Holds, meta: Option<&Meta>) -> bool {
+    *holds == Holds::Nothing || meta.is_some()
+}
+
+fn lease_is_sound(lease: &Lease) -> bool {
+    match &lease.extent {
+        Extent::Probe => true,
+        Extent::Validate { meta } => meta.is_sound(),
+        Extent::Blocks { meta, run } => {
+            meta.is_sound() && run.start <= run.end && meta.layout.blocks().is_none_or(|blocks| run.end <= blocks)
+        }
+    }
+}
+
+fn batch_is_sound(batch: &SignedBatch) -> bool {
+    (1..=MAX_BATCH_DIGESTS).contains(&batch.digests.len()) && batch.signature.len() == 64
+}
