@@ -1,1 +1,4 @@
 //! Sockets, disk, clock and keys around the pure machines.
+
+pub mod control;
+pub mod get;

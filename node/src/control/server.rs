@@ -1,0 +1,282 @@
+//! The node's end: takes callers in, and judges what each may ask.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::Service;
+use super::channel::{Channel, FrameError};
+use super::listener::ControlListener;
+use super::wire::{MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Reply, Request, decode, encode};
+use crate::get::{Caller, Download, GetEvent, GetRequest, RemoveError, RemoveRequest, TaskView};
+
+/// Connections in all.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Connections of one user other than root, so that no one locks the others out.
+const MAX_CONNECTIONS_PER_USER: usize = 256;
+
+/// A caller that asks nothing for so long is sent away.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A caller that takes nothing for so long (a stopped process) is sent away; it resumes with a new request.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a caller hears that the node lives while there is nothing else to hear.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+
+/// How long callers may take to hear that the node stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Between two tries to take a caller in when the system has no room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves callers until `stop`; then waits a moment for those being served.
+///
+/// `owner` is the user that the node runs as: beside root the only one who may stop it.
+pub async fn serve<S: Service>(
+    listener: ControlListener,
+    owner: Caller,
+    service: S,
+    stop: CancellationToken,
+) {
+    let door = Door {
+        owner,
+        guests: Arc::default(),
+    };
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.inner.accept() => accepted,
+        };
+        match accepted.and_then(|(stream, _)| door.admit(stream)) {
+            Ok(Some(guest)) => {
+                let service = service.clone();
+                tasks.spawn(async move { guest.serve(&service).await });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                warn!(%error, "cannot take a local caller in");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    let _ = timeout(FAREWELL, tasks.wait()).await;
+}
+
+/// Who is in, and who may do what.
+#[derive(Debug, Clone)]
+struct Door {
+    owner: Caller,
+    guests: Arc<Mutex<BTreeMap<u32, usize>>>,
+}
+
+impl Door {
+    /// Lets a caller in unless there are too many.
+    fn admit(&self, stream: UnixStream) -> io::Result<Option<Guest>> {
+        let caller = Caller {
+            uid: stream.peer_cred()?.uid(),
+        };
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = guests.values().sum();
+        let own = guests.entry(caller.uid).or_default();
+        let full =
+            all >= MAX_CONNECTIONS || !self.is_trusted(caller) && *own >= MAX_CONNECTIONS_PER_USER;
+        if full {
+            debug!(uid = caller.uid, "too many local callers");
+            return Ok(None);
+        }
+        *own += 1;
+        Ok(Some(Guest {
+            caller,
+            channel: Channel::new(stream),
+            door: self.clone(),
+        }))
+    }
+
+    const fn is_trusted(&self, caller: Caller) -> bool {
+        caller.is_root() || caller.uid == self.owner.uid
+    }
+}
+
+/// A caller that was let in.
+#[derive(Debug)]
+struct Guest {
+    caller: Caller,
+    channel: Channel,
+    door: Door,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = self
+            .door
+            .guests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = guests.get_mut(&self.caller.uid) {
+            *own -= 1;
+            if *own == 0 {
+                guests.remove(&self.caller.uid);
+            }
+        }
+    }
+}
+
+/// The caller broke the protocol, hung up or fell silent: nothing more to do for it.
+#[derive(Debug)]
+struct Left;
+
+impl From<FrameError> for Left {
+    fn from(_: FrameError) -> Self {
+        Self
+    }
+}
+
+impl Guest {
+    async fn serve<S: Service>(mut self, service: &S) {
+        loop {
+            let request = timeout(REQUEST_PATIENCE, self.channel.read(MAX_REQUEST_BYTES)).await;
+            let answered = match request {
+                Ok(Ok(Some(body))) => match decode::<Request>(&body) {
+                    Ok(request) => self.answer(service, request).await,
+                    Err(error) => self
+                        .refuse(format!("no such request: {error}"))
+                        .await
+                        .and(Err(Left)),
+                },
+                Ok(Err(error @ (FrameError::Version { .. } | FrameError::TooLong(_)))) => {
+                    self.refuse(error.to_string()).await.and(Err(Left))
+                }
+                Ok(Ok(None) | Err(FrameError::Io(_))) | Err(_) => Err(Left),
+            };
+            if answered.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answer<S: Service>(&mut self, service: &S, request: Request) -> Result<(), Left> {
+        match request {
+            Request::Get(request) => self.get(service, *request).await,
+            Request::Status => {
+                self.reply(&Reply::Status(Box::new(service.status().await)))
+                    .await
+            }
+            Request::Peers => self.reply(&Reply::Peers(service.peers().await)).await,
+            Request::Tasks => {
+                let mut tasks = service.tasks().await;
+                tasks.retain(|task| self.may_see(task));
+                self.reply(&Reply::Tasks(tasks)).await
+            }
+            Request::Remove(request) => self.remove(service, request).await,
+            Request::Shutdown => self.shutdown(service).await,
+        }
+    }
+
+    fn may_see(&self, task: &TaskView) -> bool {
+        self.caller.is_root() || task.owner.is_none_or(|owner| owner == self.caller.uid)
+    }
+
+    async fn remove<S: Service>(
+        &mut self,
+        service: &S,
+        request: RemoveRequest,
+    ) -> Result<(), Left> {
+        let outcome = if request.cluster && !self.door.is_trusted(self.caller) {
+            Err(RemoveError::Forbidden)
+        } else {
+            service.remove(self.caller, request).await
+        };
+        self.reply(&Reply::Removed(outcome)).await
+    }
+
+    async fn shutdown<S: Service>(&mut self, service: &S) -> Result<(), Left> {
+        if !self.door.is_trusted(self.caller) {
+            return self
+                .refuse("only root and the user that the node runs as may stop it".to_owned())
+                .await;
+        }
+        info!(uid = self.caller.uid, "asked to stop");
+        self.reply(&Reply::Stopping).await?;
+        service.shutdown().await;
+        Ok(())
+    }
+
+    async fn get<S: Service>(&mut self, service: &S, request: GetRequest) -> Result<(), Left> {
+        let begun = tokio::select! {
+            biased;
+            begun = service.get(self.caller, request) => begun,
+            () = self.channel.hung_up() => return Err(Left),
+        };
+        match begun {
+            Ok(download) => self.relay(download).await,
+            Err(error) => self.reply(&Reply::Failed(error)).await,
+        }
+    }
+
+    /// Passes on what happens to a download until it ends; leaves it when the caller hangs up.
+    async fn relay(&mut self, mut download: Download) -> Result<(), Left> {
+        loop {
+            let news = tokio::select! {
+                biased;
+                () = self.channel.hung_up() => return Err(Left),
+                news = download.next() => news,
+                () = sleep(SIGN_OF_LIFE) => {
+                    self.reply(&Reply::Waiting).await?;
+                    continue;
+                }
+            };
+            match news {
+                None => return Ok(()),
+                Some(Err(error)) => self.reply(&Reply::Failed(error)).await?,
+                Some(Ok(event)) => self.tell(event).await?,
+            }
+        }
+    }
+
+    async fn tell(&mut self, event: GetEvent) -> Result<(), Left> {
+        match event {
+            GetEvent::Started(started) => {
+                let reply = Reply::Started {
+                    id: started.id,
+                    task: started.task,
+                    length: started.length,
+                };
+                let frame = encode(&reply, MAX_REPLY_BYTES).ok_or(Left)?;
+                let file = started.file.0.as_fd();
+                Ok(
+                    timeout(WRITE_PATIENCE, self.channel.write(&frame, Some(file)))
+                        .await
+                        .map_err(|_| Left)??,
+                )
+            }
+            GetEvent::Progress(progress) => self.reply(&Reply::Progress(progress)).await,
+            GetEvent::Restarted => self.reply(&Reply::Restarted).await,
+            GetEvent::Done(summary) => self.reply(&Reply::Done(summary)).await,
+        }
+    }
+
+    async fn refuse(&mut self, why: String) -> Result<(), Left> {
+        self.reply(&Reply::Refused(why)).await
+    }
+
+    async fn reply(&mut self, reply: &Reply) -> Result<(), Left> {
+        let frame = encode(reply, MAX_REPLY_BYTES).ok_or(Left)?;
+        Ok(timeout(WRITE_PATIENCE, self.channel.write(&frame, None))
+            .await
+            .map_err(|_| Left)??)
+    }
+}

@@ -1,0 +1,220 @@
+//! What a caller asks a node for, and what it is told while it waits.
+//!
+//! These are plain values: the same ones serve a program that holds a node in itself and one that asks
+//! a daemon over its socket.
+
+mod download;
+mod error;
+mod view;
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfnode_tracker::{Digest, TaskId};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use download::{Download, DownloadSender, Gone};
+pub use error::{GetError, RemoveError};
+pub use view::{BytesView, PeerView, Role, Status, TaskView};
+
+/// Who asks: each request is judged by the rights of this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Caller {
+    /// The user id, as the kernel tells it.
+    pub uid: u32,
+}
+
+impl Caller {
+    /// Whether this is the superuser.
+    pub const fn is_root(self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// Where the bytes of a download may come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourcePolicy {
+    /// Peers and, where none has it, the source.
+    #[default]
+    Auto,
+    /// Peers and this host's cache alone: the source is not even asked.
+    Never,
+    /// The source alone: neither peers nor this host's cache.
+    Only,
+}
+
+/// One download as the caller wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// What to download.
+    pub url: Url,
+    /// Headers for the source, names in any case, in the order given.
+    ///
+    /// `Authorization`, `Cookie` and their kin never leave this host but towards the source.
+    pub headers: Vec<(String, String)>,
+    /// What the whole must hash to, whatever the source or a peer says.
+    pub digest: Option<Digest>,
+    /// First byte and last byte wanted, both counted in; without the last, to the end.
+    pub range: Option<(u64, Option<u64>)>,
+    /// Names of query parameters that do not select content.
+    pub filter: Vec<String>,
+    /// Separates equal URLs with different content.
+    pub tag: String,
+    /// How old an answer of the source may be to be believed without asking again. `None`: the node's own choice.
+    pub max_age: Option<Duration>,
+    /// The most this download may receive, in bytes per second.
+    pub local_limit: Option<u64>,
+    /// When to give up, counted from the request.
+    pub timeout: Option<Duration>,
+    /// Whether peers or the source are out of the question.
+    pub source: SourcePolicy,
+    /// Certificates to trust for this source beside the system's, as PEM.
+    #[serde(with = "hex_bytes")]
+    pub cacert: Option<Vec<u8>>,
+}
+
+impl GetRequest {
+    /// A request for the whole of `url` with nothing special about it.
+    pub const fn new(url: Url) -> Self {
+        Self {
+            url,
+            headers: Vec::new(),
+            digest: None,
+            range: None,
+            filter: Vec::new(),
+            tag: String::new(),
+            max_age: None,
+            local_limit: None,
+            timeout: None,
+            source: SourcePolicy::Auto,
+            cacert: None,
+        }
+    }
+}
+
+/// The node's file that a download's bytes appear in, opened for reading.
+///
+/// It is the cache's file where there is one, else one without a name. Offsets in it are offsets in the
+/// whole content, also when only a range was asked for. Bytes outside the ranges that were reported are
+/// unverified or absent.
+#[derive(Debug, Clone)]
+pub struct CacheFile(pub Arc<File>);
+
+/// What happens to a download, in this order: `Started`, any number of `Progress`, `Done`.
+///
+/// `Restarted` may come at any time before `Done`; then all begins again with `Started`.
+#[derive(Debug, Clone)]
+pub enum GetEvent {
+    /// The version and, if it has one, the length are known.
+    Started(Started),
+    /// More bytes are in the file.
+    Progress(GetProgress),
+    /// The content changed at the source: everything so far belongs to an older version.
+    Restarted,
+    /// Every byte is in the file and verified, and the digest, if there is one, is right.
+    Done(GetSummary),
+}
+
+/// The beginning of a download, or of another attempt at it.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// A short id that every line of the log about this download carries.
+    pub id: String,
+    /// The task that this download is part of.
+    pub task: TaskId,
+    /// The length of the whole content, also when only a range was asked for.
+    pub length: Option<u64>,
+    /// Where the bytes appear.
+    pub file: CacheFile,
+}
+
+/// How far a download is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetProgress {
+    /// Bytes of the request that are in the file.
+    pub done_bytes: u64,
+    /// Bytes of the request in all, once known.
+    pub length: Option<u64>,
+    /// Of `done_bytes`, those that came from peers.
+    pub from_peers: u64,
+    /// Of `done_bytes`, those that this node read from the source.
+    pub from_source: u64,
+    /// Of `done_bytes`, those that were here before the request.
+    pub from_cache: u64,
+    /// Peers that the task exchanges blocks with.
+    pub peers: u32,
+    /// Ranges of the file that are readable since the last report, none of them reported before.
+    pub runs: Vec<Range<u64>>,
+    /// Every byte from the start of the request up to this offset of the file is readable.
+    pub contiguous: u64,
+}
+
+/// How a download ended well.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GetSummary {
+    /// Bytes of the request.
+    pub bytes: u64,
+    /// From request to verified end.
+    pub seconds: f64,
+    /// Bytes that came from peers.
+    pub from_peers: u64,
+    /// Bytes that this node read from the source.
+    pub from_source: u64,
+    /// Bytes that were here before the request.
+    pub from_cache: u64,
+    /// Peers that gave at least one block.
+    pub peers: u32,
+    /// Whether the whole was compared with a digest that the caller or the source gave.
+    pub digest_checked: bool,
+    /// That digest.
+    pub digest: Option<Digest>,
+}
+
+/// A request to forget a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// The URL as it was downloaded.
+    pub url: Url,
+    /// As in the download.
+    pub filter: Vec<String>,
+    /// As in the download.
+    pub tag: String,
+    /// Whether every node of the cluster shall forget it.
+    pub cluster: bool,
+}
+
+/// What a removal achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveOutcome {
+    /// The task that the URL names.
+    pub task: TaskId,
+    /// Bytes of disk that became free here.
+    pub freed_bytes: u64,
+    /// Whether the removal was announced to the cluster.
+    pub announced: bool,
+}
+
+/// Bytes as hexadecimal text: a JSON array of numbers would be four times as long.
+mod hex_bytes {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(hex::encode).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        text.map(|text| hex::decode(text).map_err(D::Error::custom))
+            .transpose()
+    }
+}
