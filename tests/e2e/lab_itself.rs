@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::fault_source::{FaultSource, content};
 use crate::files::{noise, sha256, sha256_of};
 use crate::lab::{Host, Job, Lab, Shape, run_all, take_turn};
 use crate::origin::{Copies, Origin};
@@ -103,4 +104,69 @@ fn a_source_that_was_switched_off_can_be_switched_on_again() {
     assert_eq!(code(&origin), Some(7));
     origin.resume(lab.source());
     assert_eq!(code(&origin), Some(0));
+}
+
+#[test]
+fn the_faults_are_what_their_paths_say() {
+    let Some(_turn) = take_turn(&["curl"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let source = FaultSource::start(lab.source());
+    let ask = |path: &str, arguments: &[&str]| {
+        let mut command = lab.hosts()[0].command("curl");
+        command
+            .args(["-s", "-o"])
+            .arg(lab.hosts()[0].dir().join("body"));
+        command
+            .args(["-w", "%{http_code}"])
+            .args(arguments)
+            .arg(source.url(path));
+        let done = Job::new(command).within(Duration::from_secs(20)).run();
+        (
+            done.code,
+            done.stdout,
+            sha256_of(&lab.hosts()[0].dir().join("body")),
+        )
+    };
+    let right = Some(sha256(&content(0, 100_000)));
+    let fine = (Some(0), "200".to_owned(), right);
+    assert_eq!(ask("plain?size=100000", &[]), fine);
+    assert_eq!(ask("chunked?size=100000", &[]), fine);
+    assert_eq!(ask("redirect?size=100000", &["-L"]), fine);
+    assert_eq!(ask("plain?size=100000", &["-r", "10-19"]).1, "206");
+    assert_eq!(
+        ask("plain?size=100000", &["-H", "If-Match: \"old\""]).1,
+        "412"
+    );
+    assert_eq!(ask("no-range?size=100000", &["-r", "10-19"]), fine);
+    assert_eq!(ask("503?size=100000", &[]).1, "503");
+    assert_eq!(ask("503?size=100000", &[]), fine);
+    assert_eq!(ask("404", &[]).1, "404");
+    assert_eq!(ask("members?size=100000", &[]).1, "401");
+    assert_eq!(
+        ask(
+            "members?size=100000",
+            &["-H", "Authorization: Bearer secret"]
+        ),
+        fine
+    );
+    let (receive_failed, too_short, too_many_redirects) = (Some(56), Some(18), Some(47));
+    assert_eq!(ask("reset?size=100000", &[]).0, receive_failed);
+    assert_eq!(ask("reset?size=100000", &[]), fine);
+    assert_eq!(ask("wrong-length?size=100000", &[]).0, too_short);
+    assert_eq!(ask("loop", &["-L"]).0, too_many_redirects);
+    assert_eq!(ask("change-etag?size=100000", &[]), fine);
+    assert_eq!(
+        ask("change-etag?size=100000", &[]).2,
+        Some(sha256(&content(1, 100_000)))
+    );
+    let resets = source.asked_for("reset?size=100000");
+    assert_eq!(
+        resets
+            .iter()
+            .map(|asked| asked.body_bytes)
+            .collect::<Vec<_>>(),
+        [50_000, 100_000]
+    );
 }

@@ -11,6 +11,7 @@
 )]
 
 mod cluster;
+mod fault_source;
 mod files;
 mod lab;
 mod lab_itself;

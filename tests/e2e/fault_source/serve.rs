@@ -1,0 +1,167 @@
+//! The server itself: a thread per connection.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Write as _};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::log::{Asked, Log};
+use super::request::Request;
+use super::response::{Manner, Response, answer};
+
+/// How much is written at a time: the grain of rates and of the counted bytes.
+const SLICE_BYTES: usize = 16 * 1024;
+/// 10 Mbit.
+const SLOW_BYTES_PER_SEC: u32 = 1_250_000;
+const PROMISED_IN_EXCESS: usize = 1000;
+/// Longer than any test waits.
+const STALL: Duration = Duration::from_mins(10);
+
+/// What was asked and sent so far, for the faults that pass or begin later.
+pub(super) struct History {
+    turns: Mutex<BTreeMap<String, usize>>,
+    sent: Mutex<BTreeMap<String, usize>>,
+    /// When the line that slow answers share is free again.
+    slow_until: Mutex<Instant>,
+}
+
+impl History {
+    /// How many bytes of `target` were sent, over all answers.
+    pub(super) fn sent(&self, target: &str) -> usize {
+        self.sent.lock().unwrap().get(target).copied().unwrap_or(0)
+    }
+
+    fn next_turn(&self, target: &str) -> usize {
+        let mut turns = self.turns.lock().unwrap();
+        let turn = turns.entry(target.to_owned()).or_default();
+        *turn += 1;
+        *turn - 1
+    }
+
+    fn note_sent(&self, target: &str, bytes: usize) {
+        *self
+            .sent
+            .lock()
+            .unwrap()
+            .entry(target.to_owned())
+            .or_default() += bytes;
+    }
+
+    /// Waits until the slow line has carried `bytes` more.
+    fn wait_for_slow_line(&self, bytes: usize) {
+        let took = Duration::from_secs(1) * u32::try_from(bytes).unwrap() / SLOW_BYTES_PER_SEC;
+        let free = {
+            let mut until = self.slow_until.lock().unwrap();
+            *until = (*until).max(Instant::now()) + took;
+            *until
+        };
+        thread::sleep(free.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Answers until the process is killed.
+pub(super) fn forever(port: u16, log: Log) -> ! {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+    let history = Arc::new(History {
+        turns: Mutex::default(),
+        sent: Mutex::default(),
+        slow_until: Mutex::new(Instant::now()),
+    });
+    let log = Arc::new(log);
+    log.ready();
+    loop {
+        let (stream, _from) = listener.accept().unwrap();
+        let (history, log) = (Arc::clone(&history), Arc::clone(&log));
+        thread::spawn(move || converse(&stream, &history, &log));
+    }
+}
+
+/// Answers the requests of one connection.
+fn converse(stream: &TcpStream, history: &Arc<History>, log: &Log) {
+    let mut requests = BufReader::new(stream.try_clone().unwrap());
+    while let Some(request) = Request::read(&mut requests) {
+        let response = answer(&request, history.next_turn(&request.target), history);
+        let mut sent = 0;
+        let ended = write(stream, &request, &response, history, &mut sent);
+        log.note(&Asked {
+            method: request.method.clone(),
+            target: request.target.clone(),
+            range: request.header("range").map(str::to_owned),
+            if_match: request.header("if-match").map(str::to_owned),
+            authorized: request.header("authorization").is_some(),
+            status: response.status,
+            body_bytes: sent as u64,
+        });
+        if ended.is_err() || response.body.manner == Manner::PromiseMore {
+            return;
+        }
+    }
+}
+
+/// Writes `response`; `sent` counts the body's bytes as they go. An error ends the connection.
+fn write(
+    mut stream: &TcpStream,
+    request: &Request,
+    response: &Response,
+    history: &History,
+    sent: &mut usize,
+) -> io::Result<()> {
+    thread::sleep(response.wait);
+    let (bytes, manner) = (&response.body.bytes, response.body.manner);
+    let mut head = Vec::new();
+    write!(head, "HTTP/1.1 {} Fault\r\n", response.status)?;
+    for (name, value) in &response.headers {
+        write!(head, "{name}: {value}\r\n")?;
+    }
+    match manner {
+        Manner::Chunked => write!(head, "Transfer-Encoding: chunked\r\n\r\n")?,
+        Manner::PromiseMore => {
+            write!(
+                head,
+                "Content-Length: {}\r\n\r\n",
+                bytes.len() + PROMISED_IN_EXCESS
+            )?;
+        }
+        Manner::Plain | Manner::Slow | Manner::ResetInTheMiddle | Manner::StallInTheMiddle => {
+            write!(head, "Content-Length: {}\r\n\r\n", bytes.len())?;
+        }
+    }
+    stream.write_all(&head)?;
+    if request.method == "HEAD" {
+        return Ok(());
+    }
+    let cut = matches!(manner, Manner::ResetInTheMiddle | Manner::StallInTheMiddle);
+    let whole = if cut {
+        &bytes[..bytes.len() / 2]
+    } else {
+        bytes
+    };
+    for slice in whole.chunks(SLICE_BYTES) {
+        if manner == Manner::Slow {
+            history.wait_for_slow_line(slice.len());
+        }
+        if manner == Manner::Chunked {
+            stream.write_all(format!("{:x}\r\n", slice.len()).as_bytes())?;
+        }
+        stream.write_all(slice)?;
+        if manner == Manner::Chunked {
+            stream.write_all(b"\r\n")?;
+        }
+        *sent += slice.len();
+        history.note_sent(&request.target, slice.len());
+    }
+    match manner {
+        Manner::Chunked => stream.write_all(b"0\r\n\r\n"),
+        Manner::ResetInTheMiddle => {
+            super::reset(stream);
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        Manner::StallInTheMiddle => {
+            thread::sleep(STALL);
+            Err(io::ErrorKind::TimedOut.into())
+        }
+        Manner::Plain | Manner::Slow | Manner::PromiseMore => Ok(()),
+    }
+}
