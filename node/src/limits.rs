@@ -36,7 +36,9 @@ pub enum ParseBytesError {
     #[error("`{0}` does not begin with a number; write for example 10M, 1.5G or 64KiB")]
     Number(String),
     /// What follows the number is no unit.
-    #[error("`{0}` is no unit of bytes; use K, M, G, T (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024)")]
+    #[error(
+        "`{0}` is no unit of bytes; use K, M, G, T (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024)"
+    )]
     Unit(String),
     /// The number does not fit.
     #[error("`{0}` is too large")]
@@ -63,17 +65,26 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
-        let unit = unit_bytes(unit.trim()).ok_or_else(|| ParseBytesError::Unit(unit.trim().to_owned()))?;
+        let unit =
+            unit_bytes(unit.trim()).ok_or_else(|| ParseBytesError::Unit(unit.trim().to_owned()))?;
         let (whole, part) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() || part.contains('.') || (number.contains('.') && part.is_empty()) {
             return Err(ParseBytesError::Number(text.to_owned()));
         }
         let too_large = || ParseBytesError::TooLarge(text.to_owned());
         let whole: u128 = whole.parse().map_err(|_| too_large())?;
-        let scale = 10_u128.checked_pow(u32::try_from(part.len()).map_err(|_| too_large())?).ok_or_else(too_large)?;
-        let part: u128 = if part.is_empty() { 0 } else { part.parse().map_err(|_| too_large())? };
+        let scale = 10_u128
+            .checked_pow(u32::try_from(part.len()).map_err(|_| too_large())?)
+            .ok_or_else(too_large)?;
+        let part: u128 = if part.is_empty() {
+            0
+        } else {
+            part.parse().map_err(|_| too_large())?
+        };
         let bytes = whole
             .checked_mul(unit)
             .zip(part.checked_mul(unit))
@@ -113,7 +124,9 @@ impl fmt::Display for ByteSize {
             (1 << 10, "KiB"),
             (1_000, "KB"),
         ];
-        let exact = UNITS.iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        let exact = UNITS
+            .iter()
+            .find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match exact {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
@@ -127,7 +140,9 @@ impl FromStr for ByteRate {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let size: ByteSize = text.strip_suffix("/s").unwrap_or(text).parse()?;
-        NonZeroU64::new(size.0).map(Self).ok_or(ParseBytesError::Zero)
+        NonZeroU64::new(size.0)
+            .map(Self)
+            .ok_or(ParseBytesError::Zero)
     }
 }
 
@@ -181,7 +196,11 @@ impl TokenBucket {
     /// A full bucket.
     pub fn new(rate: ByteRate) -> Self {
         let burst = (rate.get() / BURSTS_PER_SEC).max(MIN_BURST_BYTES);
-        Self { rate, burst, paid_at: 0 }
+        Self {
+            rate,
+            burst,
+            paid_at: 0,
+        }
     }
 
     /// Bytes that may go at once after a pause.
@@ -194,7 +213,10 @@ impl TokenBucket {
         let rate = u128::from(self.rate.get());
         let start = self.paid_at.max(u128::from(now.as_micros()) * rate);
         self.paid_at = start.saturating_add(u128::from(bytes) * MICROS_PER_SEC);
-        let go_at = self.paid_at.saturating_sub(u128::from(self.burst) * MICROS_PER_SEC).div_ceil(rate);
+        let go_at = self
+            .paid_at
+            .saturating_sub(u128::from(self.burst) * MICROS_PER_SEC)
+            .div_ceil(rate);
         now.max(Now::from_micros(u64::try_from(go_at).unwrap_or(u64::MAX)))
     }
 }
@@ -217,7 +239,10 @@ impl Limiter {
 
     /// Lets bytes go at `rate`. Uses the runtime's clock, so a test may pause it.
     pub fn new(rate: ByteRate) -> Self {
-        Self(Some(Arc::new(Shared { bucket: Mutex::new(TokenBucket::new(rate)), origin: Instant::now() })))
+        Self(Some(Arc::new(Shared {
+            bucket: Mutex::new(TokenBucket::new(rate)),
+            origin: Instant::now(),
+        })))
     }
 
     /// A limiter for an optional rate.
@@ -244,10 +269,17 @@ impl Limiter {
 
     /// Takes `bytes` and says how long to wait before they go.
     pub fn claim(&self, bytes: u64) -> Duration {
-        let Some(shared) = &self.0 else { return Duration::ZERO };
+        let Some(shared) = &self.0 else {
+            return Duration::ZERO;
+        };
         let micros = u64::try_from(shared.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
         let now = Now::from_micros(micros);
-        shared.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now, bytes) - now
+        shared
+            .bucket
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(now, bytes)
+            - now
     }
 }
 
@@ -283,8 +315,14 @@ mod tests {
         assert!(matches!(size("fast"), Err(ParseBytesError::Unit(_))));
         assert!(matches!(size("1.2.3"), Err(ParseBytesError::Number(_))));
         assert!(matches!(size("10Mbit"), Err(ParseBytesError::Unit(unit)) if unit == "Mbit"));
-        assert!(matches!(size("99999999999T"), Err(ParseBytesError::TooLarge(_))));
-        assert!(matches!(size("1.0000000000000000000000000000000000000001K"), Err(ParseBytesError::TooLarge(_))));
+        assert!(matches!(
+            size("99999999999T"),
+            Err(ParseBytesError::TooLarge(_))
+        ));
+        assert!(matches!(
+            size("1.0000000000000000000000000000000000000001K"),
+            Err(ParseBytesError::TooLarge(_))
+        ));
         assert_eq!("0".parse::<ByteRate>(), Err(ParseBytesError::Zero));
     }
 
