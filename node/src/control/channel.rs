@@ -83,10 +83,10 @@ impl Channel {
                 return Ok(Some(body));
             }
             if self.fill().await? == 0 {
-                return match self.buffer.is_empty() {
-                    true => Ok(None),
-                    false => Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into())),
-                };
+                if self.buffer.is_empty() {
+                    return Ok(None);
+                }
+                return Err(FrameError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
@@ -158,9 +158,12 @@ impl Channel {
             takes_files,
         } = self;
         let taken = stream
-            .async_io(Interest::READABLE, || match *takes_files {
-                true => receive_with_files(stream.as_fd(), buffer, files),
-                false => receive(stream.as_fd(), buffer),
+            .async_io(Interest::READABLE, || {
+                if *takes_files {
+                    receive_with_files(stream.as_fd(), buffer, files)
+                } else {
+                    receive(stream.as_fd(), buffer)
+                }
             })
             .await?;
         Ok(taken)

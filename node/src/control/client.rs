@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::channel::{Channel, FrameError};
 use super::listener::with_short_path;
-use super::wire::{MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Reply, Request, decode, encode};
+use super::wire::{MAX_REPLY_BYTES, MAX_REQUEST_BYTES, News, Reply, Request, decode, encode};
 use crate::get::{
     CacheFile, GetError, GetEvent, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest,
     Started, Status, TaskView,
@@ -84,12 +84,7 @@ impl Client {
     ///
     /// [`ClientError::Absent`] if there is none, or it died; [`ClientError::Connect`] otherwise.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = connect(path).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::NotADirectory => ClientError::Absent,
-            _ => ClientError::Connect(error),
-        })?;
+        let stream = connect(path).await.map_err(not_connected)?;
         Ok(Self {
             channel: Channel::taking_files(stream),
         })
@@ -101,10 +96,11 @@ impl Client {
     ///
     /// [`ClientError`] if the node could not be asked.
     pub async fn status(&mut self) -> Result<Status, ClientError> {
-        match self.ask(&Request::Status).await? {
-            Reply::Status(status) => Ok(*status),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&Request::Status).await?;
+        let Reply::Status(status) = reply else {
+            return Err(unexpected(reply));
+        };
+        Ok(*status)
     }
 
     /// Every peer that the node knows.
@@ -113,10 +109,11 @@ impl Client {
     ///
     /// [`ClientError`] if the node could not be asked.
     pub async fn peers(&mut self) -> Result<Vec<PeerView>, ClientError> {
-        match self.ask(&Request::Peers).await? {
-            Reply::Peers(peers) => Ok(peers),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&Request::Peers).await?;
+        let Reply::Peers(peers) = reply else {
+            return Err(unexpected(reply));
+        };
+        Ok(peers)
     }
 
     /// The tasks that the node stores, as far as this user may see them.
@@ -125,10 +122,11 @@ impl Client {
     ///
     /// [`ClientError`] if the node could not be asked.
     pub async fn tasks(&mut self) -> Result<Vec<TaskView>, ClientError> {
-        match self.ask(&Request::Tasks).await? {
-            Reply::Tasks(tasks) => Ok(tasks),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&Request::Tasks).await?;
+        let Reply::Tasks(tasks) = reply else {
+            return Err(unexpected(reply));
+        };
+        Ok(tasks)
     }
 
     /// Makes the node forget a task.
@@ -140,10 +138,11 @@ impl Client {
         &mut self,
         request: RemoveRequest,
     ) -> Result<Result<RemoveOutcome, RemoveError>, ClientError> {
-        match self.ask(&Request::Remove(request)).await? {
-            Reply::Removed(outcome) => Ok(outcome),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&Request::Remove(request)).await?;
+        let Reply::Removed(outcome) = reply else {
+            return Err(unexpected(reply));
+        };
+        Ok(outcome)
     }
 
     /// Makes the node stop.
@@ -152,10 +151,11 @@ impl Client {
     ///
     /// [`ClientError::Refused`] for all but root and the node's own user.
     pub async fn shutdown(&mut self) -> Result<(), ClientError> {
-        match self.ask(&Request::Shutdown).await? {
-            Reply::Stopping => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&Request::Shutdown).await?;
+        let Reply::Stopping = reply else {
+            return Err(unexpected(reply));
+        };
+        Ok(())
     }
 
     /// Begins a download.
@@ -201,12 +201,13 @@ impl RemoteDownload {
             let reply = read_reply(&mut self.channel)
                 .await
                 .map_err(RemoteError::Lost)?;
-            return match reply {
-                Reply::Started { id, task, length } => {
-                    let file = self
-                        .channel
-                        .take_file()
-                        .ok_or(RemoteError::Lost(ClientError::Nonsense))?;
+            let Reply::Download(news) = reply else {
+                return Err(RemoteError::Lost(unexpected(reply)));
+            };
+            return match news {
+                News::Started { id, task, length } => {
+                    let file = self.channel.take_file();
+                    let file = file.ok_or(RemoteError::Lost(ClientError::Nonsense))?;
                     let file = CacheFile(Arc::new(File::from(file)));
                     Ok(GetEvent::Started(Started {
                         id,
@@ -215,12 +216,11 @@ impl RemoteDownload {
                         file,
                     }))
                 }
-                Reply::Progress(progress) => Ok(GetEvent::Progress(progress)),
-                Reply::Restarted => Ok(GetEvent::Restarted),
-                Reply::Done(summary) => Ok(GetEvent::Done(summary)),
-                Reply::Failed(error) => Err(RemoteError::Get(error)),
-                Reply::Waiting => continue,
-                other => Err(RemoteError::Lost(unexpected(other))),
+                News::Progress(progress) => Ok(GetEvent::Progress(progress)),
+                News::Restarted => Ok(GetEvent::Restarted),
+                News::Done(summary) => Ok(GetEvent::Done(summary)),
+                News::Failed(error) => Err(RemoteError::Get(error)),
+                News::Waiting => continue,
             };
         }
     }
@@ -232,7 +232,7 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
         loop {
             match with_short_path(path, connect_now) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sleep(RETRY_CONNECT).await
+                    sleep(RETRY_CONNECT).await;
                 }
                 Err(error) => return Err(error),
                 Ok(stream) => return UnixStream::from_std(stream),
@@ -249,6 +249,15 @@ fn connect_now(path: &Path) -> io::Result<std::os::unix::net::UnixStream> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket.into())
+}
+
+fn not_connected(error: io::Error) -> ClientError {
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    if matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory) {
+        ClientError::Absent
+    } else {
+        ClientError::Connect(error)
+    }
 }
 
 async fn read_reply(channel: &mut Channel) -> Result<Reply, ClientError> {

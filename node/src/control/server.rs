@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::Service;
 use super::channel::{Channel, FrameError};
 use super::listener::ControlListener;
-use super::wire::{MAX_REPLY_BYTES, MAX_REQUEST_BYTES, Reply, Request, decode, encode};
+use super::wire::{MAX_REPLY_BYTES, MAX_REQUEST_BYTES, News, Reply, Request, decode, encode};
 use crate::get::{Caller, Download, GetEvent, GetRequest, RemoveError, RemoveRequest, TaskView};
 
 /// Connections in all.
@@ -28,7 +28,7 @@ const MAX_CONNECTIONS_PER_USER: usize = 256;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A caller that takes nothing for so long (a stopped process) is sent away; it resumes with a new request.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+const WRITE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a caller hears that the node lives while there is nothing else to hear.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
@@ -48,10 +48,7 @@ pub async fn serve<S: Service>(
     service: S,
     stop: CancellationToken,
 ) {
-    let door = Door {
-        owner,
-        guests: Arc::default(),
-    };
+    let door = Door::of(owner);
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -78,32 +75,45 @@ pub async fn serve<S: Service>(
 
 /// Who is in, and who may do what.
 #[derive(Debug, Clone)]
-struct Door {
+pub(super) struct Door {
     owner: Caller,
     guests: Arc<Mutex<BTreeMap<u32, usize>>>,
 }
 
 impl Door {
+    /// The door of a node that runs as `owner`.
+    pub(super) fn of(owner: Caller) -> Self {
+        Self {
+            owner,
+            guests: Arc::default(),
+        }
+    }
+
     /// Lets a caller in unless there are too many.
     fn admit(&self, stream: UnixStream) -> io::Result<Option<Guest>> {
         let caller = Caller {
             uid: stream.peer_cred()?.uid(),
         };
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = guests.values().sum();
-        let own = guests.entry(caller.uid).or_default();
-        let full =
-            all >= MAX_CONNECTIONS || !self.is_trusted(caller) && *own >= MAX_CONNECTIONS_PER_USER;
-        if full {
+        let Some(place) = self.make_room(caller) else {
             debug!(uid = caller.uid, "too many local callers");
             return Ok(None);
+        };
+        Ok(Some(Guest::in_place(place, stream)))
+    }
+
+    /// A place inside for one more connection of `caller`.
+    pub(super) fn make_room(&self, caller: Caller) -> Option<Place> {
+        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = guests.values().sum();
+        let own = guests.get(&caller.uid).copied().unwrap_or_default();
+        if all >= MAX_CONNECTIONS || !self.is_trusted(caller) && own >= MAX_CONNECTIONS_PER_USER {
+            return None;
         }
-        *own += 1;
-        Ok(Some(Guest {
+        guests.insert(caller.uid, own + 1);
+        Some(Place {
             caller,
-            channel: Channel::new(stream),
             door: self.clone(),
-        }))
+        })
     }
 
     const fn is_trusted(&self, caller: Caller) -> bool {
@@ -111,15 +121,24 @@ impl Door {
     }
 }
 
-/// A caller that was let in.
+/// A caller's place inside, free again when dropped.
 #[derive(Debug)]
-struct Guest {
+pub(super) struct Place {
     caller: Caller,
-    channel: Channel,
     door: Door,
 }
 
-impl Drop for Guest {
+impl Place {
+    const fn is_trusted(&self) -> bool {
+        self.door.is_trusted(self.caller)
+    }
+
+    fn may_see(&self, task: &TaskView) -> bool {
+        self.caller.is_root() || task.owner.is_none_or(|owner| owner == self.caller.uid)
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         let mut guests = self
             .door
@@ -135,6 +154,13 @@ impl Drop for Guest {
     }
 }
 
+/// A caller that was let in.
+#[derive(Debug)]
+pub(super) struct Guest {
+    place: Place,
+    channel: Channel,
+}
+
 /// The caller broke the protocol, hung up or fell silent: nothing more to do for it.
 #[derive(Debug)]
 struct Left;
@@ -146,7 +172,14 @@ impl From<FrameError> for Left {
 }
 
 impl Guest {
-    async fn serve<S: Service>(mut self, service: &S) {
+    pub(super) const fn in_place(place: Place, stream: UnixStream) -> Self {
+        Self {
+            place,
+            channel: Channel::new(stream),
+        }
+    }
+
+    pub(super) async fn serve<S: Service>(mut self, service: &S) {
         loop {
             let request = timeout(REQUEST_PATIENCE, self.channel.read(MAX_REQUEST_BYTES)).await;
             let answered = match request {
@@ -178,7 +211,7 @@ impl Guest {
             Request::Peers => self.reply(&Reply::Peers(service.peers().await)).await,
             Request::Tasks => {
                 let mut tasks = service.tasks().await;
-                tasks.retain(|task| self.may_see(task));
+                tasks.retain(|task| self.place.may_see(task));
                 self.reply(&Reply::Tasks(tasks)).await
             }
             Request::Remove(request) => self.remove(service, request).await,
@@ -186,30 +219,26 @@ impl Guest {
         }
     }
 
-    fn may_see(&self, task: &TaskView) -> bool {
-        self.caller.is_root() || task.owner.is_none_or(|owner| owner == self.caller.uid)
-    }
-
     async fn remove<S: Service>(
         &mut self,
         service: &S,
         request: RemoveRequest,
     ) -> Result<(), Left> {
-        let outcome = if request.cluster && !self.door.is_trusted(self.caller) {
+        let outcome = if request.cluster && !self.place.is_trusted() {
             Err(RemoveError::Forbidden)
         } else {
-            service.remove(self.caller, request).await
+            service.remove(self.place.caller, request).await
         };
         self.reply(&Reply::Removed(outcome)).await
     }
 
     async fn shutdown<S: Service>(&mut self, service: &S) -> Result<(), Left> {
-        if !self.door.is_trusted(self.caller) {
+        if !self.place.is_trusted() {
             return self
                 .refuse("only root and the user that the node runs as may stop it".to_owned())
                 .await;
         }
-        info!(uid = self.caller.uid, "asked to stop");
+        info!(uid = self.place.caller.uid, "asked to stop");
         self.reply(&Reply::Stopping).await?;
         service.shutdown().await;
         Ok(())
@@ -218,12 +247,12 @@ impl Guest {
     async fn get<S: Service>(&mut self, service: &S, request: GetRequest) -> Result<(), Left> {
         let begun = tokio::select! {
             biased;
-            begun = service.get(self.caller, request) => begun,
+            begun = service.get(self.place.caller, request) => begun,
             () = self.channel.hung_up() => return Err(Left),
         };
         match begun {
             Ok(download) => self.relay(download).await,
-            Err(error) => self.reply(&Reply::Failed(error)).await,
+            Err(error) => self.report(News::Failed(error)).await,
         }
     }
 
@@ -235,13 +264,13 @@ impl Guest {
                 () = self.channel.hung_up() => return Err(Left),
                 news = download.next() => news,
                 () = sleep(SIGN_OF_LIFE) => {
-                    self.reply(&Reply::Waiting).await?;
+                    self.report(News::Waiting).await?;
                     continue;
                 }
             };
             match news {
                 None => return Ok(()),
-                Some(Err(error)) => self.reply(&Reply::Failed(error)).await?,
+                Some(Err(error)) => self.report(News::Failed(error)).await?,
                 Some(Ok(event)) => self.tell(event).await?,
             }
         }
@@ -250,11 +279,11 @@ impl Guest {
     async fn tell(&mut self, event: GetEvent) -> Result<(), Left> {
         match event {
             GetEvent::Started(started) => {
-                let reply = Reply::Started {
+                let reply = Reply::Download(News::Started {
                     id: started.id,
                     task: started.task,
                     length: started.length,
-                };
+                });
                 let frame = encode(&reply, MAX_REPLY_BYTES).ok_or(Left)?;
                 let file = started.file.0.as_fd();
                 Ok(
@@ -263,10 +292,14 @@ impl Guest {
                         .map_err(|_| Left)??,
                 )
             }
-            GetEvent::Progress(progress) => self.reply(&Reply::Progress(progress)).await,
-            GetEvent::Restarted => self.reply(&Reply::Restarted).await,
-            GetEvent::Done(summary) => self.reply(&Reply::Done(summary)).await,
+            GetEvent::Progress(progress) => self.report(News::Progress(progress)).await,
+            GetEvent::Restarted => self.report(News::Restarted).await,
+            GetEvent::Done(summary) => self.report(News::Done(summary)).await,
         }
+    }
+
+    async fn report(&mut self, news: News) -> Result<(), Left> {
+        self.reply(&Reply::Download(news)).await
     }
 
     async fn refuse(&mut self, why: String) -> Result<(), Left> {

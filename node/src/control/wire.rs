@@ -39,6 +39,21 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Reply {
+    /// One of the answers to [`Request::Get`].
+    Download(News),
+    Status(Box<Status>),
+    Peers(Vec<PeerView>),
+    Tasks(Vec<TaskView>),
+    Removed(Result<RemoveOutcome, RemoveError>),
+    Stopping,
+    /// The request is not one, or not for this caller.
+    Refused(String),
+}
+
+/// What happens to a download.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum News {
     /// The frame carries the file.
     Started {
         id: String,
@@ -51,13 +66,6 @@ pub(super) enum Reply {
     Failed(GetError),
     /// Nothing new, but the node lives.
     Waiting,
-    Status(Box<Status>),
-    Peers(Vec<PeerView>),
-    Tasks(Vec<TaskView>),
-    Removed(Result<RemoveOutcome, RemoveError>),
-    Stopping,
-    /// The request is not one, or not for this caller.
-    Refused(String),
 }
 
 /// What the first bytes of a frame tell.

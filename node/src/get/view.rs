@@ -31,6 +31,10 @@ pub struct BytesView {
 }
 
 /// A node at a glance.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, shown as such"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of the program.
