@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use dfnode_node::limits::ByteSize;
 use serde_json::{Map, Value, json};
 
 /// A title, some facts about the run, and rows of equal columns.
@@ -91,4 +92,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "counts of bytes below 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64
+}
+
+/// A size as the length of something in memory.
+pub(crate) fn length(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap()
 }

@@ -8,12 +8,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use dfnode_node::limits::ByteSize;
+
 use crate::cluster::{Cluster, Node};
-use crate::figures::{Report, float, median};
+use crate::figures::{Report, float, length, median};
 use crate::files::{noise, sha256, sha256_of};
 use crate::lab::{Counters, Finished, Host, Job, Lab, Shape, Usage, run_all};
 use crate::origin::Origin;
-use crate::{size, torrent};
+use crate::torrent;
 
 /// What is measured.
 #[derive(clap::Args)]
@@ -28,8 +30,8 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 100)]
     source_mbit: u32,
     /// The file's size.
-    #[arg(long, default_value = "100MB", value_parser = size::parse)]
-    file: usize,
+    #[arg(long, default_value = "100MB")]
+    file: ByteSize,
     /// How often; the medians are shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -69,7 +71,7 @@ pub(crate) struct Figures {
 /// Runs everybody, run by run, so that what drifts drifts for all.
 pub(crate) fn measure(plan: &Plan) -> Report {
     let title = format!(
-        "{} hosts at {} Mbit, source at {} Mbit, {} bytes, median of {}",
+        "{} hosts at {} Mbit, source at {} Mbit, {} file, median of {}",
         plan.hosts, plan.mbit, plan.source_mbit, plan.file, plan.runs
     );
     let mut report = Report::new(
@@ -155,21 +157,21 @@ fn bound(plan: &Plan, rate: f64) -> f64 {
     let slower = f64::from(plan.mbit.min(plan.source_mbit));
     let host = rate * f64::from(plan.mbit) / slower;
     let source = rate * f64::from(plan.source_mbit) / slower;
-    let file = float(plan.file as u64);
+    let file = float(plan.file.0);
     let hosts = float(plan.hosts as u64);
     let together = hosts * file / (source + hosts * host);
     (file / source).max(file / host).max(together)
 }
 
 impl<'lab> Crowd<'lab> {
-    fn gather(lab: &'lab Lab, length: usize, seed: u64) -> Self {
-        let content = noise(seed, length);
+    fn gather(lab: &'lab Lab, size: ByteSize, seed: u64) -> Self {
+        let content = noise(seed, length(size));
         let origin = Origin::start(lab.source());
         origin.publish("file", &content);
         Self {
             lab,
             origin,
-            bytes: length as u64,
+            bytes: size.0,
             digest: sha256(&content),
         }
     }

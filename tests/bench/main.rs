@@ -16,7 +16,6 @@ mod figures;
 mod flash_crowd;
 mod idle;
 mod pair;
-mod size;
 mod small;
 mod torrent;
 

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use dfnode_node::limits::ByteSize;
+
 use crate::cluster::Cluster;
-use crate::figures::{Report, float, median};
+use crate::figures::{Report, float, length, median};
 use crate::files::{noise, sha256, sha256_of};
 use crate::lab::{Job, Lab, Shape};
 use crate::origin::Origin;
-use crate::size;
 
 /// What is measured.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
     /// The file's size.
-    #[arg(long, default_value = "1GiB", value_parser = size::parse)]
-    file: usize,
+    #[arg(long, default_value = "1GiB")]
+    file: ByteSize,
     /// How often; the medians are shown.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -30,8 +31,8 @@ struct Transfer {
 }
 
 impl Transfer {
-    fn new(bytes: usize, took: Duration, sender: Duration, receiver: Duration) -> Self {
-        let gib = float(bytes as u64) / float(1 << 30);
+    fn new(bytes: ByteSize, took: Duration, sender: Duration, receiver: Duration) -> Self {
+        let gib = float(bytes.0) / float(1 << 30);
         Self {
             mib_per_sec: gib * 1024.0 / took.as_secs_f64(),
             sender_cpu: sender.as_secs_f64() / gib,
@@ -46,7 +47,7 @@ pub(crate) fn measure(plan: &Plan) -> Report {
     for run in 0..plan.runs {
         let lab = Lab::new(2, Shape::Unshaped, Shape::Unshaped);
         let origin = Origin::start(lab.source());
-        let content = noise(u64::from(run), plan.file);
+        let content = noise(u64::from(run), length(plan.file));
         origin.publish("file", &content);
         let digest = sha256(&content);
         drop(content);
@@ -54,7 +55,7 @@ pub(crate) fn measure(plan: &Plan) -> Report {
         ours.push(between_nodes(plan.file, &lab, &origin, &digest));
     }
     let title = format!(
-        "{} bytes from one to one, unshaped, median of {}",
+        "{} from one to one, unshaped, median of {}",
         plan.file, plan.runs
     );
     let mut report = Report::new(title, &["MiB/s", "sender CPU s/GiB", "receiver CPU s/GiB"]);
@@ -72,7 +73,7 @@ pub(crate) fn measure(plan: &Plan) -> Report {
     report
 }
 
-fn over_tls(bytes: usize, lab: &Lab, origin: &Origin, digest: &str) -> Transfer {
+fn over_tls(bytes: ByteSize, lab: &Lab, origin: &Origin, digest: &str) -> Transfer {
     let output = lab.hosts()[1].dir().join("curled");
     let mut curl = lab.hosts()[1].command("curl");
     curl.args(["-sS", "--fail", "--cacert"])
@@ -93,7 +94,7 @@ fn over_tls(bytes: usize, lab: &Lab, origin: &Origin, digest: &str) -> Transfer 
     )
 }
 
-fn between_nodes(bytes: usize, lab: &Lab, origin: &Origin, digest: &str) -> Transfer {
+fn between_nodes(bytes: ByteSize, lab: &Lab, origin: &Origin, digest: &str) -> Transfer {
     let cluster = Cluster::start(lab);
     let [sender, receiver] = cluster.nodes() else {
         unreachable!("two hosts")

@@ -1,11 +1,12 @@
 //! The wait for a small file that a neighbour holds.
 
+use dfnode_node::limits::ByteSize;
+
 use crate::cluster::Cluster;
-use crate::figures::{Report, median};
+use crate::figures::{Report, length, median};
 use crate::files::noise;
 use crate::lab::{Job, Lab, Shape};
 use crate::origin::Origin;
-use crate::size;
 
 /// What is measured.
 #[derive(clap::Args)]
@@ -14,8 +15,8 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 100)]
     mbit: u32,
     /// The file's size.
-    #[arg(long, default_value = "4KiB", value_parser = size::parse)]
-    file: usize,
+    #[arg(long, default_value = "4KiB")]
+    file: ByteSize,
     /// How many files, each asked for once by each contender, in turn.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -35,7 +36,7 @@ pub(crate) fn measure(plan: &Plan) -> Report {
     for run in 0..plan.runs {
         let name = format!("file-{run}");
         let url = origin.url(&name);
-        origin.publish(&name, &noise(u64::from(run), plan.file));
+        origin.publish(&name, &noise(u64::from(run), length(plan.file)));
         holder
             .get(&url, &holder.host().dir().join(&name))
             .run()
@@ -56,7 +57,7 @@ pub(crate) fn measure(plan: &Plan) -> Report {
         );
     }
     let title = format!(
-        "{} bytes held by a neighbour, {} Mbit, {} files",
+        "{} held by a neighbour, {} Mbit, {} files",
         plan.file, plan.mbit, plan.runs
     );
     let mut report = Report::new(title, &["median ms", "worst ms"]);

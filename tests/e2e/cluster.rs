@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::MutexGuard;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::lab::{Finished, Host, Job, Lab, Process, Usage};
+use crate::lab::{Finished, Host, Job, Lab, Process, Usage, take_turn};
 
 /// The binary under test.
 const DFNODE: &str = env!("CARGO_BIN_EXE_dfnode");
@@ -38,11 +39,16 @@ impl<'lab> Cluster<'lab> {
     /// The same, with options.
     pub(crate) fn start_with(lab: &'lab Lab, options: &Options) -> Self {
         let mut cluster = Self::prepare(lab, options);
-        for node in &mut cluster.nodes {
+        cluster.start_all();
+        cluster
+    }
+
+    /// Starts the nodes and waits until each sees all of them.
+    pub(crate) fn start_all(&mut self) {
+        for node in &mut self.nodes {
             node.start();
         }
-        cluster.wait_for_members(cluster.nodes.len(), START_TIMEOUT);
-        cluster
+        self.wait_for_members(self.nodes.len(), START_TIMEOUT);
     }
 
     /// Makes the key and the nodes; none runs yet.
@@ -94,6 +100,16 @@ impl<'lab> Cluster<'lab> {
     }
 }
 
+/// Like [`take_turn`], for tests of `dfnode` itself.
+pub(crate) fn can_run(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
+    let version = Command::new(DFNODE).arg("--version").output().unwrap();
+    if version.stdout.is_empty() {
+        eprintln!("SKIPPED: dfnode does nothing yet");
+        return None;
+    }
+    take_turn(programs)
+}
+
 /// A token that no other cluster has.
 pub(crate) fn new_key() -> Vec<u8> {
     let made = Command::new(DFNODE).args(["key", "new"]).output().unwrap();
@@ -126,6 +142,11 @@ impl<'lab> Node<'lab> {
             data: host.dir().join("data"),
             process: None,
         }
+    }
+
+    /// Sets a variable of the daemon's environment, for its next start.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.options.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts it, or starts it again.
@@ -201,9 +222,16 @@ impl<'lab> Node<'lab> {
 
     /// The same with further arguments.
     pub(crate) fn get_with(&self, url: &str, output: &Path, args: &[&str]) -> Job {
-        let mut command = self.command(&["get", url, "--json"]);
-        command.arg("-o").arg(output).args(args);
+        let mut command = self.get_command(url, output);
+        command.args(args);
         Job::new(command)
+    }
+
+    /// The command behind [`Node::get`], for those who start and kill it themselves.
+    pub(crate) fn get_command(&self, url: &str, output: &Path) -> Command {
+        let mut command = self.command(&["get", url, "--json"]);
+        command.arg("-o").arg(output);
+        command
     }
 
     /// What `dfnode WORD --json` prints, when it succeeds.
@@ -218,6 +246,15 @@ impl<'lab> Node<'lab> {
     /// `dfnode status --json`.
     pub(crate) fn status(&self) -> Option<Value> {
         self.json("status")
+    }
+
+    /// The name under which its peers know it.
+    pub(crate) fn peer_id(&self) -> String {
+        let status = self.status().unwrap();
+        status["peer"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no peer in {status:#}"))
+            .to_owned()
     }
 
     /// How many members it counts, itself included.

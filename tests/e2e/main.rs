@@ -11,8 +11,15 @@
 )]
 
 mod cluster;
+mod crowd;
+mod deaths;
 mod fault_source;
 mod files;
 mod lab;
 mod lab_itself;
+mod liars;
+mod membership;
 mod origin;
+mod sizes;
+mod source_faults;
+mod strangers;

@@ -1,0 +1,107 @@
+//! Members that lie about bytes: nobody believes them, and they are named.
+//!
+//! The lies come from builds with debug assertions alone: `DFNODE_TEST_FAULT` is not read otherwise.
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Node, Options, can_run};
+use crate::crowd::{expect_right, output};
+use crate::files::{noise, sha256, sha256_of};
+use crate::lab::{Lab, Shape, run_all};
+use crate::origin::Origin;
+
+/// The exit code for a digest that cannot be had.
+const DIGEST_MISMATCH: i32 = 5;
+
+/// Starts a cluster in which the node at `liar` commits `fault`.
+fn cluster_with_liar<'lab>(lab: &'lab Lab, liar: usize, fault: &str) -> Cluster<'lab> {
+    let mut cluster = Cluster::prepare(lab, &Options::default());
+    cluster.node_mut(liar).set_env("DFNODE_TEST_FAULT", fault);
+    cluster.start_all();
+    cluster
+}
+
+/// Whether `node` says that `suspect` is isolated.
+fn isolates(node: &Node<'_>, suspect: &str) -> bool {
+    let Some(Value::Array(peers)) = node.json("peers") else {
+        return false;
+    };
+    peers
+        .iter()
+        .any(|peer| peer["peer"] == suspect && peer["isolated"] == true)
+}
+
+#[test]
+fn a_relay_that_flips_bytes_delivers_none_and_is_isolated_by_name() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(5, Shape::Mbit(100), Shape::Mbit(30));
+    let origin = Origin::start(lab.source());
+    let content = noise(80, 12_000_000);
+    origin.publish("file", &content);
+    let cluster = cluster_with_liar(&lab, 2, "flip-relay");
+    let url = origin.url("file");
+    let all = run_all(
+        cluster
+            .nodes()
+            .iter()
+            .map(|node| node.get(&url, &output(node)))
+            .collect(),
+    );
+    for (node, done) in cluster.nodes().iter().zip(&all) {
+        expect_right(node, done, &sha256(&content));
+    }
+    let liar = cluster.nodes()[2].peer_id();
+    let judges = cluster
+        .nodes()
+        .iter()
+        .filter(|node| isolates(node, &liar))
+        .count();
+    assert!(
+        judges >= 1,
+        "nobody isolates {liar}: {:#?}",
+        cluster.nodes()[0].json("peers")
+    );
+}
+
+#[test]
+fn a_reader_that_signs_a_wrong_digest_is_caught_before_a_file_is_complete() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(4, Shape::Mbit(100), Shape::Mbit(30));
+    let origin = Origin::start(lab.source());
+    let content = noise(81, 12_000_000);
+    origin.publish("file", &content);
+    let cluster = cluster_with_liar(&lab, 1, "sign-wrong");
+    let url = origin.url("file");
+    let digest = format!("sha256:{}", sha256(&content));
+    // The liar asks first, so that it is the one that reads and signs.
+    let jobs = cluster
+        .nodes()
+        .iter()
+        .map(|node| node.get_with(&url, &output(node), &["--digest", &digest]));
+    let all = run_all(jobs.collect());
+    for (node, done) in cluster.nodes().iter().zip(&all) {
+        if node.host().name() == "peer-b" {
+            // The liar's own download may fail, but it must not leave a wrong file either.
+            let got = sha256_of(&output(node));
+            assert!(got.is_none() || got == Some(sha256(&content)));
+            assert!(matches!(done.code, Some(0 | DIGEST_MISMATCH)), "{done:#?}");
+        } else {
+            expect_right(node, done, &sha256(&content));
+        }
+    }
+    let liar = cluster.nodes()[1].peer_id();
+    let judges = cluster
+        .nodes()
+        .iter()
+        .filter(|node| isolates(node, &liar))
+        .count();
+    assert!(
+        judges >= 1,
+        "nobody isolates {liar}: {:#?}",
+        cluster.nodes()[0].json("peers")
+    );
+}
