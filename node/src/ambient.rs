@@ -1,44 +1,95 @@
-//! The only clock and the only chance in the house: everything else is handed its time and its seed.
+//! The only place that reads a clock or draws chance.
+//!
+//! Everything else is told the time and handed a seed, so it can be run again exactly as it ran.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use dfnode_gossip::Now;
+use tokio::time::Instant;
 
-/// The process's monotonic clock. Its origin is its first reading.
-#[derive(Debug, Clone, Copy)]
+/// The process's monotonic clock; all parts share its origin.
+#[derive(Clone, Copy, Debug)]
 pub struct Clock;
 
 impl Clock {
-    /// What time it is.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the monotonic clock"
-    )]
+    /// The time since the clock was first asked.
+    ///
+    /// It is tokio's clock, so a test that pauses tokio's time pauses this one too.
     pub fn now() -> Now {
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
-        Now::from_micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+        let passed = Instant::now().saturating_duration_since(origin());
+        Now::from_micros(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The moment `at` for tokio's `sleep_until`.
+    pub fn instant(at: Now) -> Instant {
+        let origin = origin();
+        origin
+            .checked_add(Duration::from_micros(at.as_micros()))
+            .unwrap_or_else(|| origin + FAR_FUTURE)
     }
 }
 
-/// Milliseconds since 1970 by the machine's own clock, which may step.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the calendar clock"
-)]
-pub fn unix_millis() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// What tokio itself takes for "never".
+const FAR_FUTURE: Duration = Duration::from_hours(30 * 365 * 24);
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
 }
 
-/// A seed that no other process has.
+/// Milliseconds since 1970, as far as the host knows. It may step back; zero before 1970.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place that draws chance from the machine"
+    reason = "the one place that reads the wall clock"
 )]
+pub fn unix_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |passed| {
+            u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Panics
+///
+/// If the operating system cannot give random bytes: no key could be made safely.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has no random bytes");
+    bytes
+}
+
+/// A seed for a machine.
 pub fn seed() -> u64 {
-    rand::random()
+    u64::from_le_bytes(random_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_follows_tokio_and_converts_both_ways() {
+        let before = Clock::now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let after = Clock::now();
+        assert_eq!(after - before, Duration::from_secs(3));
+        assert_eq!(
+            Clock::instant(after) - Clock::instant(before),
+            Duration::from_secs(3)
+        );
+    }
+
+    #[test]
+    fn the_end_of_time_is_a_moment_far_away() {
+        assert!(Clock::instant(Now::from_micros(u64::MAX)) > Clock::instant(Clock::now()));
+    }
+
+    #[test]
+    fn seeds_differ() {
+        assert_ne!(seed(), seed());
+    }
 }

@@ -1,6 +1,9 @@
 //! Sockets, disk, clock and keys around the pure machines.
 
 pub mod ambient;
+pub mod cluster_key;
 pub mod control;
 pub mod get;
+pub mod identity;
 pub mod limits;
+mod private_file;
