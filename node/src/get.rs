@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfnode_tracker::{Digest, TaskId};
+use dfnode_tracker::{Digest, TaskId, VersionId};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -126,6 +126,8 @@ pub struct Started {
     pub id: String,
     /// The task that this download is part of.
     pub task: TaskId,
+    /// Which version of it: a stream that was begun may go on only with bytes of the same one.
+    pub version: VersionId,
     /// The length of the whole content, also when only a range was asked for.
     pub length: Option<u64>,
     /// Where the bytes appear.

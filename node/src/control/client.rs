@@ -205,13 +205,19 @@ impl RemoteDownload {
                 return Err(RemoteError::Lost(unexpected(reply)));
             };
             return match news {
-                News::Started { id, task, length } => {
+                News::Started {
+                    id,
+                    task,
+                    version,
+                    length,
+                } => {
                     let file = self.channel.take_file();
                     let file = file.ok_or(RemoteError::Lost(ClientError::Nonsense))?;
                     let file = CacheFile(Arc::new(File::from(file)));
                     Ok(GetEvent::Started(Started {
                         id,
                         task,
+                        version,
                         length,
                         file,
                     }))

@@ -282,6 +282,7 @@ impl Guest {
                 let reply = Reply::Download(News::Started {
                     id: started.id,
                     task: started.task,
+                    version: started.version,
                     length: started.length,
                 });
                 let frame = encode(&reply, MAX_REPLY_BYTES).ok_or(Left)?;

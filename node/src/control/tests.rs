@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfnode_tracker::TaskId;
+use dfnode_tracker::{TaskId, VersionId};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -192,6 +192,7 @@ async fn a_download_brings_the_file_itself_and_its_events_in_order() {
     let started = Started {
         id: "a1".to_owned(),
         task: TaskId::from_bytes([1; 32]),
+        version: VersionId::from_bytes([2; 32]),
         length: Some(11),
         file: house.content_file(),
     };

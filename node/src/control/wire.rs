@@ -9,7 +9,7 @@ use crate::get::{
     GetError, GetProgress, GetRequest, GetSummary, PeerView, RemoveError, RemoveOutcome,
     RemoveRequest, Status, TaskView,
 };
-use dfnode_tracker::TaskId;
+use dfnode_tracker::{TaskId, VersionId};
 
 /// The version that this program speaks.
 pub(super) const VERSION: u8 = 1;
@@ -58,6 +58,7 @@ pub(super) enum News {
     Started {
         id: String,
         task: TaskId,
+        version: VersionId,
         length: Option<u64>,
     },
     Progress(GetProgress),
