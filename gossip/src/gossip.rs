@@ -4,60 +4,203 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, SeedableRng};
 
+use crate::outbox::Outbox;
+use crate::slots::{Key, Slots};
+use crate::spread::Spread;
+use crate::swim::Swim;
+use crate::wire::Datagram;
 use crate::{
-    Config, Event, EventKind, Member, Now, Output, PeerId, PublishError, SignRequestId, Subject,
-    Violation,
+    Config, Event, EventKind, MAX_ADDRS, Member, Now, Output, PeerId, PublishError, SignRequestId,
+    Subject, Violation,
 };
 
+mod clock;
+mod events;
+mod membership;
+mod plan;
+mod sync;
+
+use clock::Clock;
+use plan::Plan;
+
 /// Membership and events of one node.
-#[derive(Debug)]
+///
+/// Four kinds of methods: those that say what happened or what is wished (`handle_*`, `publish`,
+/// `sync_*` and the like; all take the time), [`poll_output`](Self::poll_output) to be drained after
+/// each of them, [`poll_timeout`](Self::poll_timeout) to be asked then, and getters.
+///
+/// A node joins by dialling a member and driving a push/pull with it: nothing is announced by
+/// datagram.
 pub struct Gossip {
-    me: Member,
-    members: BTreeMap<PeerId, Member>,
-    slots: BTreeMap<Subject, Vec<Event>>,
+    config: Config,
+    swim: Swim,
+    /// The members that are alive, without ourselves.
+    roster: BTreeMap<PeerId, Member>,
+    slots: Slots,
+    spread: Spread,
+    /// When news are passed on next.
+    next_spread: Option<Now>,
+    outbox: Outbox,
+    /// Our slots: written in this life, or left over from an earlier one and withdrawn then.
+    own: BTreeMap<Key, Own>,
+    clock: Clock,
+    plan: Plan,
+    rng: Xoshiro256PlusPlus,
     outputs: VecDeque<Output>,
+    left: bool,
 }
 
-#[expect(
-    unused_variables,
-    reason = "the signatures come first, the bodies next"
-)]
-#[expect(
-    clippy::unused_self,
-    clippy::needless_pass_by_value,
-    clippy::unnecessary_wraps,
-    reason = "as above"
-)]
-#[expect(clippy::missing_errors_doc, missing_docs, reason = "as above")]
+/// Where a slot of ours comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Written,
+    /// An earlier life's claim. Withdrawn at that time unless it is made again.
+    Inherited(Now),
+}
+
 impl Gossip {
-    pub fn new(config: Config, me: Member, seed: u64, now: Now) -> Self {
+    /// A node on its own. `me` needs at least one address, or others will refuse its packets;
+    /// addresses beyond [`MAX_ADDRS`] are dropped. Equal seeds and inputs give equal runs.
+    pub fn new(config: Config, mut me: Member, seed: u64, now: Now) -> Self {
+        me.addrs.truncate(MAX_ADDRS);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let clock = Clock::new(me.generation, now);
         Self {
-            me,
-            members: BTreeMap::new(),
-            slots: BTreeMap::new(),
+            swim: Swim::new(config.clone(), me, rng.next_u64()),
+            roster: BTreeMap::new(),
+            slots: Slots::new(config.keep_slots_of_down, config.keep_tombstones),
+            spread: Spread::default(),
+            next_spread: None,
+            outbox: Outbox::new(&config, now),
+            own: BTreeMap::new(),
+            clock,
+            plan: Plan::new(now),
+            rng,
             outputs: VecDeque::new(),
+            left: false,
+            config,
         }
     }
-    pub const fn me(&self) -> &Member {
-        &self.me
+
+    /// Our own record as others shall see it.
+    pub fn me(&self) -> &Member {
+        self.swim.me()
     }
-    pub fn set_addrs(&mut self, now: Now, addrs: Vec<SocketAddr>) {}
+
+    /// The members that are alive, without ourselves, ordered by [`PeerId`].
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.roster.values()
+    }
+
+    /// A member that is alive.
+    pub fn member(&self, peer: &PeerId) -> Option<&Member> {
+        self.roster.get(peer)
+    }
+
+    /// The events about `subject`, our own included.
+    pub fn events(&self, subject: &Subject) -> impl Iterator<Item = &Event> {
+        self.slots.events(subject)
+    }
+
+    /// Whether at least one push/pull was done.
+    pub fn synced(&self) -> bool {
+        self.plan.synced()
+    }
+
+    /// The next thing to do. Drain it after each call that takes the time.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due. Being late does no harm but to
+    /// timeliness.
+    pub fn poll_timeout(&self) -> Option<Now> {
+        if self.left {
+            return None;
+        }
+        let orphans = self.own.values().filter_map(|own| match own {
+            Own::Inherited(until) => Some(*until),
+            Own::Written => None,
+        });
+        orphans
+            .chain([self.plan.next()])
+            .chain(self.swim.poll_timeout())
+            .chain(self.slots.poll_timeout())
+            .chain(self.outbox.poll_timeout())
+            .chain(self.next_spread)
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.left {
+            return;
+        }
+        self.swim.handle_timeout(now);
+        self.slots.expire(now);
+        self.withdraw_inherited(now);
+        self.settle(now);
+        self.spread_if_due(now);
+        self.sync_if_due(now);
+    }
+
+    /// Takes a datagram from `from`, whose seal the caller has checked.
+    ///
+    /// # Errors
+    ///
+    /// If something about it is wrong. What was right in it is used all the same.
     pub fn handle_datagram(
         &mut self,
         now: Now,
         from: PeerId,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        Ok(())
+        if self.left {
+            return Ok(());
+        }
+        let handled = match Datagram::read(bytes)? {
+            Datagram::Swim(packet) => {
+                self.plan.in_contact_with(from);
+                self.swim.handle_packet(now, from, packet)
+            }
+            Datagram::Events { sender, items } => {
+                if sender != from || from == self.me().peer {
+                    return Err(Violation::SenderMismatch);
+                }
+                self.take_items(now, items)
+            }
+        };
+        self.settle(now);
+        handled
     }
-    pub fn handle_timeout(&mut self, now: Now) {}
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+
+    /// Our addresses changed. The others learn the new ones without losing sight of us.
+    pub fn set_addrs(&mut self, now: Now, mut addrs: Vec<SocketAddr>) {
+        addrs.truncate(MAX_ADDRS);
+        if self.left || addrs == self.me().addrs {
+            return;
+        }
+        let me = Member {
+            addrs,
+            ..self.me().renewed()
+        };
+        self.swim.change_me(now, me.clone());
+        self.outputs.push_back(Output::Renewed(me));
+        self.settle(now);
     }
-    pub fn poll_timeout(&self) -> Option<Now> {
-        None
-    }
+
+    /// Writes one of our slots.
+    ///
+    /// It goes out after a moment in which a newer write may replace it, and as the node's rate
+    /// allows. A kind that must be signed goes out as [`Output::Sign`] first, and is in force once
+    /// the signature is there.
+    ///
+    /// # Errors
+    ///
+    /// If a bound was hit; nothing changed then.
     pub fn publish(
         &mut self,
         now: Now,
@@ -65,43 +208,50 @@ impl Gossip {
         kind: EventKind,
         body: Bytes,
     ) -> Result<(), PublishError> {
+        let key = self.admit_own(subject, kind, &body)?;
+        self.rewrite(now, &key, Some(body))?;
+        self.own.insert(key, Own::Written);
+        self.settle(now);
         Ok(())
     }
-    pub fn handle_signature(&mut self, now: Now, request: SignRequestId, signature: [u8; 64]) {}
-    pub fn withdraw(&mut self, now: Now, subject: Subject, kind: EventKind) {}
-    pub fn sync_open(&mut self, now: Now) -> Vec<u8> {
-        Vec::new()
+
+    /// Takes the signature that an [`Output::Sign`] asked for. One that does not verify, or that
+    /// nobody waits for, is dropped.
+    pub fn handle_signature(&mut self, now: Now, request: SignRequestId, signature: [u8; 64]) {
+        let Some(write) = self.outbox.take_unsigned(request) else {
+            return;
+        };
+        let item = write.finish_signed(&signature);
+        if item.is_genuine() && !self.left {
+            self.commit(now, item);
+            self.settle(now);
+        }
     }
-    pub fn sync_answer(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        open: &[u8],
-    ) -> Result<Vec<u8>, Violation> {
-        Ok(Vec::new())
+
+    /// Empties one of our slots.
+    pub fn withdraw(&mut self, now: Now, subject: Subject, kind: EventKind) {
+        if self.left {
+            return;
+        }
+        let key = Key {
+            subject,
+            origin: self.me().peer,
+            kind: kind.into(),
+        };
+        self.own.remove(&key);
+        self.outbox.forget_unsigned(&key);
+        self.empty_own(now, &key);
+        self.settle(now);
     }
-    pub fn sync_finish(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        answer: &[u8],
-    ) -> Result<Vec<u8>, Violation> {
-        Ok(Vec::new())
+
+    /// Tells the others that we go. Send what [`poll_output`](Self::poll_output) gives; after that
+    /// the machine is silent.
+    pub fn leave(&mut self, now: Now) {
+        if self.left {
+            return;
+        }
+        self.swim.leave(now);
+        self.settle(now);
+        self.left = true;
     }
-    pub fn sync_close(&mut self, now: Now, from: PeerId, last: &[u8]) -> Result<(), Violation> {
-        Ok(())
-    }
-    pub fn synced(&self) -> bool {
-        false
-    }
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
-    }
-    pub fn member(&self, peer: &PeerId) -> Option<&Member> {
-        self.members.get(peer)
-    }
-    pub fn events(&self, subject: &Subject) -> impl Iterator<Item = &Event> {
-        self.slots.get(subject).into_iter().flatten()
-    }
-    pub fn leave(&mut self, now: Now) {}
 }

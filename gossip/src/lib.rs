@@ -13,8 +13,13 @@ mod gossip;
 mod labels;
 mod member;
 mod now;
+mod outbox;
 mod output;
 mod peer_id;
+mod slots;
+mod spread;
+mod swim;
+mod wire;
 
 pub use config::Config;
 pub use error::{PublishError, Violation};
@@ -25,6 +30,9 @@ pub use member::{MAX_ADDRS, Member};
 pub use now::Now;
 pub use output::{Output, SignRequestId};
 pub use peer_id::{ParsePeerIdError, PeerId};
+pub use slots::{MAX_SLOTS, MAX_SLOTS_PER_ORIGIN, MAX_SLOTS_PER_SUBJECT};
+pub use spread::MAX_BACKLOG;
+pub use wire::datagram_sender;
 
 /// The most bytes of an [`Output::Datagram`]. With the seal and the headers of IPv6 and UDP it
 /// stays below the 1280 bytes that every IPv6 link carries.
@@ -35,3 +43,6 @@ pub const MAX_ITEM_BYTES: usize = 512;
 
 /// The most bytes of one push/pull message.
 pub const MAX_SYNC_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most members that are known at a time, the dead of the last day included.
+pub const MAX_MEMBERS: usize = 20_000;

@@ -1,8 +1,10 @@
 //! A member of the cluster.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Labels, PeerId};
 
@@ -15,6 +17,7 @@ pub struct Member {
     /// Who it is.
     pub peer: PeerId,
     /// Where its UDP port (QUIC and gossip) is reached, best first; 1 to [`MAX_ADDRS`].
+    #[serde(deserialize_with = "at_most_max_addrs")]
     pub addrs: Vec<SocketAddr>,
     /// Which life of the peer this record describes; of two records the higher one wins.
     ///
@@ -40,6 +43,30 @@ impl Member {
     pub fn is_reachable(&self) -> bool {
         (1..=MAX_ADDRS).contains(&self.addrs.len()) && self.addrs.iter().all(is_unicast)
     }
+}
+
+/// Reads addresses without ever setting room aside for more than there may be.
+fn at_most_max_addrs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+    struct Addrs;
+    impl<'de> Visitor<'de> for Addrs {
+        type Value = Vec<SocketAddr>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_ADDRS} addresses")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut addrs = Vec::with_capacity(MAX_ADDRS);
+            while let Some(addr) = seq.next_element()? {
+                if addrs.len() == MAX_ADDRS {
+                    return Err(A::Error::invalid_length(MAX_ADDRS + 1, &self));
+                }
+                addrs.push(addr);
+            }
+            Ok(addrs)
+        }
+    }
+    from.deserialize_seq(Addrs)
 }
 
 fn is_unicast(addr: &SocketAddr) -> bool {

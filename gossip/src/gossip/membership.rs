@@ -1,0 +1,88 @@
+//! What follows from what SWIM finds out.
+
+use rand::seq::IteratorRandom;
+
+use super::Gossip;
+use super::plan::Situation;
+use crate::swim::News;
+use crate::{Member, Now, Output, PeerId};
+
+impl Gossip {
+    /// Carries what the parts found out to where it belongs. Ends every call that changes anything.
+    pub(super) fn settle(&mut self, now: Now) {
+        while let Some(news) = self.swim.poll_news() {
+            self.note(now, news);
+        }
+        self.tell_changes();
+        self.flush_outbox(now);
+    }
+
+    fn note(&mut self, now: Now, news: News) {
+        match news {
+            News::Send { to, bytes } => self.outputs.push_back(Output::Datagram { to, bytes }),
+            News::Up(member) => self.up(now, member),
+            News::Changed(member) => {
+                // One that was down is reported as up right after.
+                if let Some(present) = self.roster.get_mut(&member.peer) {
+                    present.clone_from(&member);
+                    self.outputs.push_back(Output::Changed(member));
+                }
+            }
+            News::Down(peer) => self.down(now, &peer),
+            News::Rejoined(me) => {
+                self.plan.rejoined(now);
+                self.outputs.push_back(Output::Renewed(me));
+            }
+        }
+    }
+
+    fn up(&mut self, now: Now, member: Member) {
+        self.slots.origin_up(&member.peer);
+        self.plan.met_somebody(now);
+        let known = self.roster.insert(member.peer, member.clone());
+        self.outputs.push_back(match known {
+            None => Output::Up(member),
+            Some(_) => Output::Changed(member),
+        });
+    }
+
+    fn down(&mut self, now: Now, peer: &PeerId) {
+        if self.roster.remove(peer).is_none() {
+            return;
+        }
+        self.slots.origin_down(now, peer);
+        self.outputs.push_back(Output::Down(*peer));
+        if self.roster.is_empty() {
+            // Whoever comes next learns all by push/pull.
+            self.spread.clear();
+            self.outbox.clear();
+            self.next_spread = None;
+        }
+    }
+
+    pub(super) fn sync_if_due(&mut self, now: Now) {
+        let situation = Situation {
+            size: self.roster.len() + 1,
+            period: self.config.sync_period,
+        };
+        if !self.plan.take_due(now, situation, &mut self.rng) {
+            return;
+        }
+        let preferred = self
+            .plan
+            .take_partner()
+            .and_then(|peer| self.swim.find(&peer));
+        if let Some(partner) = preferred.or_else(|| self.random_partner()) {
+            self.outputs.push_back(Output::SyncWith(partner));
+        }
+    }
+
+    /// Anybody alive; if there is nobody, one that we think is down: perhaps it is us who are cut
+    /// off.
+    fn random_partner(&mut self) -> Option<Member> {
+        let alive = self.roster.values().choose(&mut self.rng);
+        alive
+            .or_else(|| self.swim.down().choose(&mut self.rng))
+            .cloned()
+    }
+}

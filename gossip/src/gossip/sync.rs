@@ -1,0 +1,173 @@
+//! The push/pull: what makes events certain, members complete, and a join a join.
+//!
+//! Initiator                                Acceptor
+//! [`sync_open`](Gossip::sync_open)         → [`sync_answer`](Gossip::sync_answer)
+//! [`sync_finish`](Gossip::sync_finish)     ← its answer
+//! its last message                         → [`sync_close`](Gossip::sync_close)
+//!
+//! Only buckets whose hashes differ travel. What the initiator brings is new to the cluster and
+//! passed on by gossip; what it takes home is not.
+
+use super::Gossip;
+use crate::wire::{
+    Answer, EVENT_BUCKETS, Last, Load, MEMBER_BUCKETS, Open, Packer, Record, Standing, member_hash,
+    split_aged_items, split_records,
+};
+use crate::{Member, Now, PeerId, Violation};
+
+impl Gossip {
+    /// The first message of a push/pull, for the one who dialled.
+    #[expect(
+        unused_variables,
+        reason = "as all calls of the contract, it may come to need the time"
+    )]
+    pub fn sync_open(&mut self, now: Now) -> Vec<u8> {
+        let open = Open {
+            me: self.me().clone(),
+            members: self.member_digest(),
+            events: *self.slots.digest(),
+        };
+        open.to_bytes()
+    }
+
+    /// Answers a push/pull that `from` opened.
+    ///
+    /// # Errors
+    ///
+    /// If the message is wrong; nothing changed then.
+    pub fn sync_answer(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        open: &[u8],
+    ) -> Result<Vec<u8>, Violation> {
+        let open = Open::read(open)?;
+        self.check_partner(from, &open.me)?;
+        let members_differ = differing(&self.member_digest(), &open.members);
+        let events_differ = differing(self.slots.digest(), &open.events);
+        let load = self.load(now, members_differ, events_differ);
+        self.plan.in_contact_with(from);
+        self.swim.apply(now, vec![alive(open.me)], true);
+        self.settle(now);
+        let answer = Answer {
+            me: self.me().clone(),
+            members_differ,
+            events_differ,
+            load,
+        };
+        Ok(answer.to_bytes())
+    }
+
+    /// Takes the answer of `from`, and gives our last message.
+    ///
+    /// # Errors
+    ///
+    /// If the answer is wrong. What was right in it is used all the same.
+    pub fn sync_finish(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        answer: &[u8],
+    ) -> Result<Vec<u8>, Violation> {
+        let answer = Answer::read(answer)?;
+        self.check_partner(from, &answer.me)?;
+        let load = self.load(now, answer.members_differ, answer.events_differ);
+        self.take_load(now, answer.me, &answer.load, false)?;
+        // We may have learnt that we were taken for dead: then this is our new record.
+        let last = Last {
+            me: self.me().clone(),
+            load,
+        };
+        Ok(last.to_bytes())
+    }
+
+    /// Takes the last message of `from`.
+    ///
+    /// # Errors
+    ///
+    /// If it is wrong. What was right in it is used all the same.
+    pub fn sync_close(&mut self, now: Now, from: PeerId, last: &[u8]) -> Result<(), Violation> {
+        let last = Last::read(last)?;
+        self.check_partner(from, &last.me)?;
+        self.take_load(now, last.me, &last.load, true)
+    }
+
+    fn check_partner(&self, from: PeerId, partner: &Member) -> Result<(), Violation> {
+        if partner.peer == from && from != self.me().peer {
+            Ok(())
+        } else {
+            Err(Violation::SenderMismatch)
+        }
+    }
+
+    /// Our side of the buckets that differ.
+    fn load(&self, now: Now, members_differ: u64, events_differ: u64) -> Load {
+        let mut packer = Packer::default();
+        let is_due =
+            |record: &Record| members_differ >> member_bucket(&record.member.peer) & 1 == 1;
+        self.swim
+            .known()
+            .filter(is_due)
+            .for_each(|record| packer.add_member(&record));
+        for (age, item) in self.slots.in_buckets(now, events_differ) {
+            packer.add_item(age, &item.raw);
+        }
+        packer.finish()
+    }
+
+    fn take_load(
+        &mut self,
+        now: Now,
+        partner: Member,
+        load: &Load,
+        tell: bool,
+    ) -> Result<(), Violation> {
+        let from = partner.peer;
+        let mut verdict = Ok(());
+        let mut records = vec![alive(partner)];
+        for record in split_records(&load.members) {
+            let taken = record.map(|record| records.push(record));
+            verdict = verdict.and(taken);
+        }
+        self.plan.in_contact_with(from);
+        self.swim.apply(now, records, tell);
+        self.settle(now);
+        for aged in split_aged_items(&load.items) {
+            let taken = aged.and_then(|aged| self.take_item(now, aged.item, aged.age, tell));
+            verdict = verdict.and(taken);
+        }
+        self.plan.done(now, from, load.more);
+        self.settle(now);
+        verdict
+    }
+
+    fn member_digest(&self) -> [u64; MEMBER_BUCKETS] {
+        let mut digest = [0; MEMBER_BUCKETS];
+        for member in self.roster.values().chain([self.me()]) {
+            digest[member_bucket(&member.peer)] ^= member_hash(member);
+        }
+        digest
+    }
+}
+
+fn member_bucket(peer: &PeerId) -> usize {
+    usize::from(peer.as_bytes()[0]) % MEMBER_BUCKETS
+}
+
+fn alive(member: Member) -> Record {
+    Record {
+        member,
+        incarnation: 0,
+        standing: Standing::Alive,
+    }
+}
+
+/// The buckets that differ, one bit each.
+fn differing(ours: &[u64], theirs: &[u64]) -> u64 {
+    const { assert!(MEMBER_BUCKETS <= 64 && EVENT_BUCKETS <= 64) };
+    ours.iter()
+        .zip(theirs)
+        .enumerate()
+        .filter(|(_, (ours, theirs))| ours != theirs)
+        .fold(0, |mask, (bucket, _)| mask | 1 << bucket)
+}

@@ -1,0 +1,71 @@
+//! How foca sees a member.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use foca::State;
+
+use crate::wire::{Record, Standing};
+use crate::{Member, PeerId};
+
+/// A member as foca's identity. foca copies identities freely, so it copies a pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity(Arc<Member>);
+
+impl Identity {
+    pub(crate) fn new(member: Member) -> Self {
+        Self(Arc::new(member))
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Deref for Identity {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl foca::Identity for Identity {
+    type Addr = PeerId;
+
+    fn renew(&self) -> Option<Self> {
+        Some(Self::new(self.0.renewed()))
+    }
+
+    fn addr(&self) -> PeerId {
+        self.0.peer
+    }
+
+    /// The higher generation wins. Two records of one generation should not exist; if they do, all
+    /// nodes must still agree, so the whole record decides.
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        let rank = |id: &Self| (id.0.generation, Arc::clone(&id.0));
+        rank(self) > rank(adversary)
+    }
+}
+
+pub(crate) fn to_record(member: &foca::Member<Identity>) -> Record {
+    Record {
+        member: member.id().member().clone(),
+        incarnation: member.incarnation(),
+        standing: match member.state() {
+            State::Alive => Standing::Alive,
+            State::Suspect => Standing::Suspect,
+            State::Down => Standing::Down,
+        },
+    }
+}
+
+pub(crate) fn from_record(record: Record) -> foca::Member<Identity> {
+    let state = match record.standing {
+        Standing::Alive => State::Alive,
+        Standing::Suspect => State::Suspect,
+        Standing::Down => State::Down,
+    };
+    foca::Member::new(Identity::new(record.member), record.incarnation, state)
+}
