@@ -40,8 +40,9 @@ impl Register {
         self.leaving = true;
     }
 
+    /// Whether `peer` was met before, or is ourselves.
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
-        self.known.contains(peer)
+        *peer == self.me.peer || self.known.contains(peer)
     }
 
     /// Whether there is room for `peer`; remembers it if so.
