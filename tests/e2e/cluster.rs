@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::lab::{Finished, Host, Job, Lab, Process, Usage, take_turn};
 
 /// The binary under test.
-const DFNODE: &str = env!("CARGO_BIN_EXE_dfnode");
+pub(crate) const DFNODE: &str = env!("CARGO_BIN_EXE_dfnode");
 /// How long a node may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -260,11 +260,8 @@ impl<'lab> Node<'lab> {
     /// How many members it counts, itself included.
     pub(crate) fn members(&self) -> Option<usize> {
         let status = self.status()?;
-        let members = &status["members"];
-        members
-            .as_array()
-            .map(Vec::len)
-            .or_else(|| usize::try_from(members.as_u64()?).ok())
+        let peers = status["peers"].as_u64()?;
+        usize::try_from(peers + 1).ok()
     }
 
     fn log_file(&self) -> PathBuf {
