@@ -17,7 +17,10 @@ pub struct BlockSet {
 impl BlockSet {
     /// The empty set.
     pub const fn new() -> Self {
-        Self { words: Vec::new(), count: 0 }
+        Self {
+            words: Vec::new(),
+            count: 0,
+        }
     }
 
     /// The set of all blocks below `end`.
@@ -52,7 +55,9 @@ impl BlockSet {
     /// Takes a block out; `false` if it was not in.
     pub fn remove(&mut self, block: BlockIndex) -> bool {
         let (word, bit) = place(block);
-        let Some(bits) = self.words.get_mut(word) else { return false };
+        let Some(bits) = self.words.get_mut(word) else {
+            return false;
+        };
         let there = *bits & bit != 0;
         *bits &= !bit;
         self.count -= u32::from(there);
@@ -77,14 +82,20 @@ impl BlockSet {
 
     /// The blocks, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = BlockIndex> + '_ {
-        self.words.iter().enumerate().flat_map(|(word, bits)| Bits { base: index_of(word), bits: *bits })
+        self.words.iter().enumerate().flat_map(|(word, bits)| Bits {
+            base: index_of(word),
+            bits: *bits,
+        })
     }
 
     /// The blocks of this set that `other` lacks, lowest first.
     pub fn minus<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = BlockIndex> + 'a {
         self.words.iter().enumerate().flat_map(|(word, bits)| {
             let theirs = other.words.get(word).copied().unwrap_or(0);
-            Bits { base: index_of(word), bits: bits & !theirs }
+            Bits {
+                base: index_of(word),
+                bits: bits & !theirs,
+            }
         })
     }
 
@@ -98,7 +109,11 @@ impl BlockSet {
         let mut index = from;
         while self.contains(BlockIndex(index)) {
             let (word, _) = place(BlockIndex(index));
-            index = if self.words[word] == u64::MAX { index_of(word + 1) } else { index + 1 };
+            index = if self.words[word] == u64::MAX {
+                index_of(word + 1)
+            } else {
+                index + 1
+            };
         }
         BlockIndex(index)
     }
@@ -142,7 +157,10 @@ const fn place(block: BlockIndex) -> (usize, u64) {
     ((block.0 / 64) as usize, 1 << (block.0 % 64))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a set has at most MAX_BLOCKS / 64 words")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a set has at most MAX_BLOCKS / 64 words"
+)]
 const fn index_of(word: usize) -> u32 {
     word as u32 * 64
 }

@@ -35,8 +35,11 @@ impl TaskId {
         field(selector.canonical_url().as_bytes());
         field(selector.tag.as_bytes());
         field(selector.credential.unwrap_or_default());
-        let mut headers: Vec<(String, &str)> =
-            selector.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), *value)).collect();
+        let mut headers: Vec<(String, &str)> = selector
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), *value))
+            .collect();
         headers.sort_unstable();
         for (name, value) in headers {
             field(name.as_bytes());
@@ -47,7 +50,10 @@ impl TaskId {
 
     /// The id of content named by its digest (`sha256:HEX`), whatever host serves it.
     pub fn of_digest(digest: &Digest) -> Self {
-        Self(blake3::derive_key(DIGEST_CONTEXT, digest.to_string().as_bytes()))
+        Self(blake3::derive_key(
+            DIGEST_CONTEXT,
+            digest.to_string().as_bytes(),
+        ))
     }
 
     /// The first ten hexadecimal digits: enough to tell tasks apart in a log.
@@ -87,22 +93,65 @@ pub struct Selector<'a> {
 ///
 /// S3, GCS, OSS, COS, OBS and Azure, and the `ns` that containerd adds for a mirror.
 const SIGNATURE_PARAMS: &[&str] = &[
-    "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
-    "X-Amz-Security-Token", "X-Amz-User-Agent", "X-Goog-Algorithm", "X-Goog-Credential", "X-Goog-Date",
-    "X-Goog-Expires", "X-Goog-SignedHeaders", "X-Goog-Signature", "OSSAccessKeyId", "Expires", "Signature",
-    "SecurityToken", "AccessKeyId", "q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list",
-    "q-url-param-list", "q-signature", "x-cos-security-token", "se", "sig", "sp", "spr", "sr", "st", "sv", "skoid",
-    "sktid", "skt", "ske", "sks", "skv", "ns",
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+    "X-Amz-User-Agent",
+    "X-Goog-Algorithm",
+    "X-Goog-Credential",
+    "X-Goog-Date",
+    "X-Goog-Expires",
+    "X-Goog-SignedHeaders",
+    "X-Goog-Signature",
+    "OSSAccessKeyId",
+    "Expires",
+    "Signature",
+    "SecurityToken",
+    "AccessKeyId",
+    "q-sign-algorithm",
+    "q-ak",
+    "q-sign-time",
+    "q-key-time",
+    "q-header-list",
+    "q-url-param-list",
+    "q-signature",
+    "x-cos-security-token",
+    "se",
+    "sig",
+    "sp",
+    "spr",
+    "sr",
+    "st",
+    "sv",
+    "skoid",
+    "sktid",
+    "skt",
+    "ske",
+    "sks",
+    "skv",
+    "ns",
 ];
 
 /// What makes a query that of a signed URL: only then are short names such as `se` dropped.
-const SIGNATURE_MARKS: &[&str] =
-    &["X-Amz-Signature", "X-Goog-Signature", "Signature", "q-signature", "sig"];
+const SIGNATURE_MARKS: &[&str] = &[
+    "X-Amz-Signature",
+    "X-Goog-Signature",
+    "Signature",
+    "q-signature",
+    "sig",
+];
 
 impl Selector<'_> {
     /// The URL without fragment and user info, its query sorted and without what does not select content.
     fn canonical_url(&self) -> String {
-        let signed = self.url.query_pairs().any(|(name, _)| SIGNATURE_MARKS.contains(&name.as_ref()));
+        let signed = self
+            .url
+            .query_pairs()
+            .any(|(name, _)| SIGNATURE_MARKS.contains(&name.as_ref()));
         let mut pairs: Vec<(String, String)> = self
             .url
             .query_pairs()
@@ -234,7 +283,8 @@ impl FromStr for Digest {
         };
         fn parse<const N: usize>(digits: &str) -> Result<[u8; N], ParseDigestError> {
             let mut bytes = [0; N];
-            hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseDigestError::Hex(digits.to_owned()))?;
+            hex::decode_to_slice(digits, &mut bytes)
+                .map_err(|_| ParseDigestError::Hex(digits.to_owned()))?;
             Ok(bytes)
         }
         match algorithm {

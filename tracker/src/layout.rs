@@ -41,8 +41,9 @@ impl Layout {
             (length / (100 * MIB) * MIB + 2 * MIB).min(u64::from(MAX_PIECE_BYTES))
         };
         let target = (length / 700).max(1);
-        let block_bytes =
-            (1_u64 << target.ilog2()).clamp(u64::from(MIN_BLOCK_BYTES), u64::from(MAX_BLOCK_BYTES)).min(piece_bytes);
+        let block_bytes = (1_u64 << target.ilog2())
+            .clamp(u64::from(MIN_BLOCK_BYTES), u64::from(MAX_BLOCK_BYTES))
+            .min(piece_bytes);
         let layout = Self {
             length: Some(length),
             piece_bytes: u32::try_from(piece_bytes).ok()?,
@@ -53,22 +54,32 @@ impl Layout {
 
     /// The cut of a stream whose length its end will tell.
     pub const fn of_stream() -> Self {
-        Self { length: None, piece_bytes: UNKNOWN_PIECE_BYTES, block_bytes: UNKNOWN_BLOCK_BYTES }
+        Self {
+            length: None,
+            piece_bytes: UNKNOWN_PIECE_BYTES,
+            block_bytes: UNKNOWN_BLOCK_BYTES,
+        }
     }
 
     /// The same cut, once a stream's end told its length.
     #[must_use]
     pub const fn ended_at(self, length: u64) -> Self {
-        Self { length: Some(length), ..self }
+        Self {
+            length: Some(length),
+            ..self
+        }
     }
 
     /// Whether every number in a layout that a peer sent is one that this type can have made.
     pub fn is_sound(&self) -> bool {
         let stream = Self::of_stream();
-        let cut_as_stream = self.piece_bytes == stream.piece_bytes && self.block_bytes == stream.block_bytes;
+        let cut_as_stream =
+            self.piece_bytes == stream.piece_bytes && self.block_bytes == stream.block_bytes;
         match self.length {
             None => cut_as_stream,
-            Some(length) if cut_as_stream => self.count(length).is_some_and(|blocks| blocks <= u64::from(MAX_BLOCKS)),
+            Some(length) if cut_as_stream => self
+                .count(length)
+                .is_some_and(|blocks| blocks <= u64::from(MAX_BLOCKS)),
             Some(length) => Self::of_length(length) == Some(*self),
         }
     }
@@ -95,7 +106,9 @@ impl Layout {
 
     /// How many blocks the version has, or `None` while its length is unknown. An empty file has none.
     pub fn blocks(&self) -> Option<u32> {
-        self.length.and_then(|length| self.count(length)).and_then(|count| u32::try_from(count).ok())
+        self.length
+            .and_then(|length| self.count(length))
+            .and_then(|count| u32::try_from(count).ok())
     }
 
     fn count(&self, length: u64) -> Option<u64> {
@@ -106,7 +119,8 @@ impl Layout {
 
     /// How many pieces the version has, or `None` while its length is unknown.
     pub fn pieces(&self) -> Option<u32> {
-        self.length.and_then(|length| u32::try_from(length.div_ceil(u64::from(self.piece_bytes))).ok())
+        self.length
+            .and_then(|length| u32::try_from(length.div_ceil(u64::from(self.piece_bytes))).ok())
     }
 
     /// The piece that a block lies in.
@@ -142,8 +156,12 @@ impl Layout {
     /// The block that holds the byte at `offset`.
     pub fn block_at(&self, offset: u64) -> Option<BlockIndex> {
         let piece = u64::from(self.piece_bytes);
-        let index = (offset / piece) * u64::from(self.blocks_per_piece()) + (offset % piece) / u64::from(self.block_bytes);
-        u32::try_from(index).ok().filter(|index| *index < MAX_BLOCKS).map(BlockIndex)
+        let index = (offset / piece) * u64::from(self.blocks_per_piece())
+            + (offset % piece) / u64::from(self.block_bytes);
+        u32::try_from(index)
+            .ok()
+            .filter(|index| *index < MAX_BLOCKS)
+            .map(BlockIndex)
     }
 }
 

@@ -5,20 +5,38 @@
 //! production is the code that is simulated.
 
 mod blocks;
+mod context;
+mod events;
+mod home;
 mod ids;
 mod layout;
+mod ledger;
+mod local;
 mod message;
 mod meta;
 mod output;
+mod reads;
+mod registration;
+mod session;
+mod task;
+mod tracker;
+mod view;
 pub mod wire;
 
 pub use blocks::BlockSet;
-pub use ids::{BlockDigest, BlockIndex, Digest, ParseDigestError, PieceIndex, Selector, TaskId, VersionId};
+pub use events::{Progress, decode_length};
+pub use ids::{
+    BlockDigest, BlockIndex, Digest, ParseDigestError, PieceIndex, Selector, TaskId, VersionId,
+};
 pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
+pub use local::{Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Violation};
 pub use message::{
-    Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe, HomeState, Lease, LeaseEnd,
-    LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, SignedBatch,
-    TableCopy, Want,
+    Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe,
+    HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome,
+    PeerRef, Register, Registered, SignedBatch, TableCopy, Want,
 };
 pub use meta::{MAX_VALIDATOR_BYTES, Meta, SourceFailure, SourceHead, Validators};
 pub use output::{BlameReason, Origin, Output, ReadPlan, TaskEvent, TaskFailure};
+pub use session::Arrival;
+pub use task::Wish;
+pub use tracker::{PieceReport, Tracker};

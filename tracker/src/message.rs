@@ -73,7 +73,11 @@ impl Holds {
     /// Packs a set; `blocks` is the version's number of blocks, if known.
     pub fn pack(set: &BlockSet, blocks: Option<u32>) -> Self {
         if set.is_empty() {
-            return if blocks == Some(0) { Self::All } else { Self::Nothing };
+            return if blocks == Some(0) {
+                Self::All
+            } else {
+                Self::Nothing
+            };
         }
         if blocks == Some(set.len()) {
             return Self::All;
@@ -403,6 +407,25 @@ pub struct Cancel {
 }
 
 impl Message {
+    /// The task that the message is about.
+    pub const fn task(&self) -> TaskId {
+        match self {
+            Self::Register(m) => m.task,
+            Self::Registered(m) => m.task,
+            Self::LeaseReport(m) => m.task,
+            Self::HomeProbe(m) => m.task,
+            Self::HomeState(m) => m.task,
+            Self::Hello(m) => m.task,
+            Self::Batches(m) => m.task,
+            Self::Have(m) => m.task,
+            Self::Offer(m) => m.task,
+            Self::Want(m) => m.task,
+            Self::Decline(m) => m.task,
+            Self::Cancel(m) | Self::Refuse(m) => m.task,
+            Self::Leave(task) | Self::Room(task) | Self::Bye(task) => *task,
+        }
+    }
+
     /// Whether the message belongs to a link: it is lost with it, and never sent without it.
     pub const fn needs_link(&self) -> bool {
         match self {
@@ -428,7 +451,11 @@ impl Message {
 
 impl SignedBatch {
     /// What the signature covers.
-    pub fn signing_bytes(version: &VersionId, first: BlockIndex, digests: &[BlockDigest]) -> Vec<u8> {
+    pub fn signing_bytes(
+        version: &VersionId,
+        first: BlockIndex,
+        digests: &[BlockDigest],
+    ) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + digests.len() * 32);
         bytes.extend_from_slice(b"dfnode 1 block digests\0");
         bytes.extend_from_slice(version.as_bytes());

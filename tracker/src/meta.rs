@@ -68,12 +68,21 @@ impl Meta {
             Some(length) => Layout::of_length(length)?,
             None => Layout::of_stream(),
         };
-        let (version, single) = match (&head.digest, &head.validators.etag, &head.validators.last_modified, head.length) {
-            (Some(digest), _, _, Some(_)) => (VersionId::derive("digest", digest.to_string().as_bytes()), false),
+        let (version, single) = match (
+            &head.digest,
+            &head.validators.etag,
+            &head.validators.last_modified,
+            head.length,
+        ) {
+            (Some(digest), _, _, Some(_)) => (
+                VersionId::derive("digest", digest.to_string().as_bytes()),
+                false,
+            ),
             (_, Some(etag), _, Some(_)) => (VersionId::derive("etag", etag.as_bytes()), false),
-            (_, _, Some(modified), Some(length)) => {
-                (VersionId::derive("modified", format!("{modified}|{length}").as_bytes()), false)
-            }
+            (_, _, Some(modified), Some(length)) => (
+                VersionId::derive("modified", format!("{modified}|{length}").as_bytes()),
+                false,
+            ),
             _ => (VersionId::derive("read", &nonce), true),
         };
         Some(Self {
@@ -89,8 +98,13 @@ impl Meta {
 
     /// Whether a peer's word for a version can be used at all.
     pub fn is_sound(&self) -> bool {
-        let fits = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= MAX_VALIDATOR_BYTES);
-        self.layout.is_sound() && fits(&self.validators.etag) && fits(&self.validators.last_modified)
+        let fits = |text: &Option<String>| {
+            text.as_ref()
+                .is_none_or(|text| text.len() <= MAX_VALIDATOR_BYTES)
+        };
+        self.layout.is_sound()
+            && fits(&self.validators.etag)
+            && fits(&self.validators.last_modified)
     }
 }
 

@@ -174,6 +174,8 @@ pub enum BlameReason {
     FalseDigest,
     /// It broke the protocol.
     Violation,
+    /// Several members accuse it.
+    Accused,
 }
 
 impl BlameReason {
@@ -183,6 +185,7 @@ impl BlameReason {
             Self::AlteredBytes => "sent altered bytes",
             Self::FalseDigest => "signed a false digest",
             Self::Violation => "broke the protocol",
+            Self::Accused => "accused by several members",
         }
     }
 }

@@ -6,7 +6,9 @@
 use dfnode_gossip::PeerId;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::message::{MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Holds, Message, Outcome, Extent, Lease, SignedBatch};
+use crate::message::{
+    Extent, Holds, Lease, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome, SignedBatch,
+};
 use crate::meta::Meta;
 
 /// The version of the task protocol that this node speaks.
@@ -50,8 +52,13 @@ pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// [`WireError::Body`] for anything that is not exactly one value.
 pub fn decode_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|_| WireError::Body)?;
-    if used == bytes.len() { Ok(value) } else { Err(WireError::Length) }
+    let (value, used) =
+        bincode::serde::decode_from_slice(bytes, config()).map_err(|_| WireError::Body)?;
+    if used == bytes.len() {
+        Ok(value)
+    } else {
+        Err(WireError::Length)
+    }
 }
 
 macro_rules! kinds {
@@ -115,10 +122,14 @@ kinds! {
 fn is_sound(message: &Message) -> bool {
     match message {
         Message::Register(m) => {
-            meta_is_sound(m.meta.as_ref()) && m.leases.len() <= MAX_LEASES && m.leases.iter().all(lease_is_sound)
+            meta_is_sound(m.meta.as_ref())
+                && m.leases.len() <= MAX_LEASES
+                && m.leases.iter().all(lease_is_sound)
         }
         Message::Registered(m) => match &m.outcome {
-            Outcome::Welcome { peers, meta, lease, .. } => {
+            Outcome::Welcome {
+                peers, meta, lease, ..
+            } => {
                 peers.len() <= MAX_PEERS_NAMED
                     && meta_is_sound(meta.as_ref())
                     && lease.as_ref().is_none_or(lease_is_sound)
@@ -134,10 +145,15 @@ fn is_sound(message: &Message) -> bool {
         Message::HomeState(m) => m.table.as_ref().is_none_or(|table| {
             meta_is_sound(table.meta.as_ref())
                 && table.leases.len() <= MAX_LEASES
-                && table.leases.iter().all(|(_, lease, _): &(PeerId, Lease, u32)| lease_is_sound(lease))
+                && table
+                    .leases
+                    .iter()
+                    .all(|(_, lease, _): &(PeerId, Lease, u32)| lease_is_sound(lease))
         }),
         Message::Hello(m) => meta_is_sound(m.meta.as_ref()) && holds_fit(&m.holds, m.meta.as_ref()),
-        Message::Batches(m) => m.batches.len() <= MAX_BATCHES && m.batches.iter().all(batch_is_sound),
+        Message::Batches(m) => {
+            m.batches.len() <= MAX_BATCHES && m.batches.iter().all(batch_is_sound)
+        }
         Message::Offer(m) => m.suggest.len() <= MAX_SUGGESTED,
         Message::Leave(_)
         | Message::HomeProbe(_)
@@ -164,7 +180,9 @@ fn lease_is_sound(lease: &Lease) -> bool {
         Extent::Probe => true,
         Extent::Validate { meta } => meta.is_sound(),
         Extent::Blocks { meta, run } => {
-            meta.is_sound() && run.start <= run.end && meta.layout.blocks().is_none_or(|blocks| run.end <= blocks)
+            meta.is_sound()
+                && run.start <= run.end
+                && meta.layout.blocks().is_none_or(|blocks| run.end <= blocks)
         }
     }
 }

@@ -1,0 +1,127 @@
+//! What every part of the tracker shares while one input is handled.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use dfnode_gossip::{Now, PeerId};
+
+use crate::message::Message;
+use crate::output::{BlameReason, Output};
+use crate::view::View;
+
+/// Chance from a seed: equal seed, equal run.
+#[derive(Debug)]
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number, by SplitMix64: uniform, fast, and good enough to break ties with.
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, or 0 when `end` is 0.
+    pub(crate) const fn below(&mut self, end: u64) -> u64 {
+        let number = self.next();
+        if end == 0 { 0 } else { number % end }
+    }
+
+    /// One of several, each alike.
+    pub(crate) fn choose<T: Copy>(&mut self, among: &[T]) -> Option<T> {
+        let at = usize::try_from(self.below(among.len() as u64)).ok()?;
+        among.get(at).copied()
+    }
+}
+
+/// Transfers that this host has under way, over all tasks.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    uploads: usize,
+    max_uploads: usize,
+    downloads: usize,
+    max_downloads: usize,
+}
+
+impl Slots {
+    pub(crate) const fn new(max_uploads: usize, max_downloads: usize) -> Self {
+        Self {
+            uploads: 0,
+            max_uploads,
+            downloads: 0,
+            max_downloads,
+        }
+    }
+
+    pub(crate) const fn can_upload(&self) -> bool {
+        self.uploads < self.max_uploads
+    }
+
+    pub(crate) const fn uploads_per_peer(&self) -> usize {
+        self.max_uploads
+    }
+
+    pub(crate) const fn take_upload(&mut self) {
+        self.uploads += 1;
+    }
+
+    pub(crate) const fn free_uploads(&mut self, count: usize) {
+        self.uploads = self.uploads.saturating_sub(count);
+    }
+
+    pub(crate) const fn can_download(&self) -> bool {
+        self.downloads < self.max_downloads
+    }
+
+    pub(crate) const fn free_download_places(&self) -> usize {
+        self.max_downloads.saturating_sub(self.downloads)
+    }
+
+    pub(crate) const fn take_download(&mut self) {
+        self.downloads += 1;
+    }
+
+    pub(crate) const fn free_downloads(&mut self, count: usize) {
+        self.downloads = self.downloads.saturating_sub(count);
+    }
+}
+
+/// The surroundings of one input: the time, who is there, and where effects go.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Now,
+    pub(crate) view: &'a View,
+    pub(crate) links: &'a BTreeSet<PeerId>,
+    pub(crate) isolated: &'a BTreeSet<PeerId>,
+    /// Whether this node knows the cluster well enough to act as a home or to read a source.
+    pub(crate) ready: bool,
+    pub(crate) slots: &'a mut Slots,
+    pub(crate) chance: &'a mut Chance,
+    pub(crate) out: &'a mut VecDeque<Output>,
+    /// What this node says to itself: it may be the home of its own task.
+    pub(crate) to_self: &'a mut VecDeque<Message>,
+    /// Peers to isolate once the input is handled.
+    pub(crate) blamed: &'a mut Vec<(PeerId, BlameReason)>,
+}
+
+impl Context<'_> {
+    pub(crate) fn send(&mut self, to: PeerId, message: Message) {
+        if to == self.view.me() {
+            self.to_self.push_back(message);
+        } else if !self.isolated.contains(&to) {
+            self.out.push_back(Output::Send { to, message });
+        }
+    }
+
+    pub(crate) fn is_isolated(&self, peer: &PeerId) -> bool {
+        self.isolated.contains(peer)
+    }
+
+    pub(crate) fn blame(&mut self, peer: PeerId, reason: BlameReason) {
+        self.blamed.push((peer, reason));
+    }
+}

@@ -1,0 +1,256 @@
+//! The home of a task: who is interested, and who reads which part of the source.
+//!
+//! Any node can be a home for any task; nothing here outlives the process, and a successor rebuilds it from what
+//! registrants say. Rank 1 alone grants: before its first grant it asks the other ranks what they hold, and a
+//! successor first gives registrants a second to come back with their holds and leases.
+
+mod grants;
+mod table;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+pub(crate) use self::grants::SourceRules;
+use self::table::{Role, Table};
+use crate::context::Context;
+use crate::ids::TaskId;
+use crate::message::{HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered};
+
+/// Tasks that one node is home to at most; the least recently used idle one makes place.
+const MAX_TABLES: usize = 4096;
+/// How long the other ranks have to answer before the first grant.
+const RANKS_PATIENCE: Duration = Duration::from_millis(150);
+/// How long rank 1 has to answer a lower rank that was asked in its place.
+const FIRST_RANK_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a successor waits for registrants before it grants.
+const SUCCESSION: Duration = Duration::from_secs(1);
+/// A table without leases that nobody asked for this long is forgotten; holders register every five minutes.
+const TABLE_TTL: Duration = Duration::from_secs(15 * 60);
+
+/// All tables of one node.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    tables: BTreeMap<TaskId, Table>,
+    rules: SourceRules,
+}
+
+impl Homes {
+    pub(crate) const fn new(rules: SourceRules) -> Self {
+        Self {
+            tables: BTreeMap::new(),
+            rules,
+        }
+    }
+
+    /// A node wants or holds a task; `holders` are peers that gossip says are complete.
+    pub(crate) fn handle_register(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        register: Register,
+        holders: &[PeerId],
+    ) {
+        let answer = |outcome| {
+            Message::Registered(Registered {
+                task: register.task,
+                request: register.request,
+                outcome,
+            })
+        };
+        if !cx.ready {
+            cx.send(from, answer(Outcome::NotYet));
+            return;
+        }
+        if !self.tables.contains_key(&register.task) && !self.make_place(cx.now) {
+            cx.send(from, answer(Outcome::Busy));
+            return;
+        }
+        let table = self
+            .tables
+            .entry(register.task)
+            .or_insert_with(|| Table::new(register.task, cx.now));
+        Self::take_office(cx, table, false);
+        table.register(cx, &self.rules, from, register, holders);
+    }
+
+    /// No home answers: this node acts as one for itself.
+    pub(crate) fn act_alone(&mut self, cx: &mut Context<'_>, task: TaskId) {
+        if self.tables.contains_key(&task) || self.make_place(cx.now) {
+            let table = self
+                .tables
+                .entry(task)
+                .or_insert_with(|| Table::new(task, cx.now));
+            Self::take_office(cx, table, true);
+        }
+    }
+
+    /// Finds out whether this node is to act for the task, if it does not do so already.
+    fn take_office(cx: &mut Context<'_>, table: &mut Table, alone: bool) {
+        if !matches!(table.role, Role::Idle | Role::Backup) {
+            return;
+        }
+        if alone {
+            table.role = Role::Granting;
+            return;
+        }
+        let ranks = cx.view.homes(&table.task);
+        let me = cx.view.me();
+        let request = cx.chance.next() | 1;
+        let (asked, patience): (Vec<PeerId>, _) = if ranks.first() == Some(&me) {
+            (ranks.into_iter().skip(1).collect(), RANKS_PATIENCE)
+        } else {
+            (ranks.into_iter().take(1).collect(), FIRST_RANK_PATIENCE)
+        };
+        let as_first = cx.view.homes(&table.task).first() == Some(&me);
+        if asked.is_empty() {
+            table.role = Role::Granting;
+            return;
+        }
+        for rank in &asked {
+            cx.send(
+                *rank,
+                Message::HomeProbe(HomeProbe {
+                    task: table.task,
+                    request,
+                }),
+            );
+        }
+        table.role = Role::Asking {
+            request,
+            waiting: asked.into_iter().collect(),
+            until: cx.now + patience,
+            as_first,
+        };
+    }
+
+    pub(crate) fn handle_report(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        report: LeaseReport,
+    ) {
+        match self.tables.get_mut(&report.task) {
+            Some(table) => table.report(cx, &self.rules, from, report),
+            None => {
+                let outcome = Outcome::LeaseGone {
+                    lease: report.lease,
+                };
+                cx.send(
+                    from,
+                    Message::Registered(Registered {
+                        task: report.task,
+                        request: 0,
+                        outcome,
+                    }),
+                );
+            }
+        }
+    }
+
+    pub(crate) fn handle_leave(&mut self, cx: &mut Context<'_>, from: PeerId, task: &TaskId) {
+        if let Some(table) = self.tables.get_mut(task) {
+            table.drop_registrant(cx, &self.rules, &from);
+        }
+    }
+
+    /// Another rank asks what this node holds of a task.
+    pub(crate) fn handle_probe(&mut self, cx: &mut Context<'_>, from: PeerId, probe: &HomeProbe) {
+        let copy = self
+            .tables
+            .get(&probe.task)
+            .and_then(|table| table.copy(cx.now));
+        let state = HomeState {
+            task: probe.task,
+            request: probe.request,
+            table: copy,
+        };
+        cx.send(from, Message::HomeState(state));
+        // A better rank takes over: registrants are shown the way. Asked by a worse one, this node goes on.
+        let ranks = cx.view.homes(&probe.task);
+        let me = cx.view.me();
+        let better =
+            ranks.iter().position(|rank| *rank == from) < ranks.iter().position(|rank| *rank == me);
+        if better
+            && ranks.contains(&from)
+            && let Some(table) = self.tables.get_mut(&probe.task)
+        {
+            table.hand_over(cx, from);
+        }
+    }
+
+    /// Another rank's answer, or rank 1's copy.
+    pub(crate) fn handle_state(&mut self, cx: &mut Context<'_>, from: PeerId, state: HomeState) {
+        if state.request == 0 {
+            let is_home = cx.view.homes(&state.task).contains(&cx.view.me());
+            if is_home && (self.tables.contains_key(&state.task) || self.make_place(cx.now)) {
+                let table = self
+                    .tables
+                    .entry(state.task)
+                    .or_insert_with(|| Table::new(state.task, cx.now));
+                if let (Role::Idle | Role::Backup, Some(copy)) = (&table.role, state.table) {
+                    table.role = Role::Backup;
+                    table.adopt(cx.now, copy);
+                }
+            }
+            return;
+        }
+        let Some(table) = self.tables.get_mut(&state.task) else {
+            return;
+        };
+        table.rank_answered(cx, &self.rules, from, state);
+    }
+
+    /// A member is gone: its leases go to others, and this node may have become a home.
+    pub(crate) fn handle_down(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        for table in self.tables.values_mut() {
+            table.drop_registrant(cx, &self.rules, peer);
+        }
+    }
+
+    /// Forgets a task (removed by its users).
+    pub(crate) fn forget(&mut self, task: &TaskId) {
+        self.tables.remove(task);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+        self.tables.values().filter_map(Table::poll_timeout).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        for table in self.tables.values_mut() {
+            if table.poll_timeout().is_some_and(|at| at <= cx.now) {
+                table.handle_timeout(cx, &self.rules);
+            }
+        }
+    }
+
+    /// Whether there is place for one more table, if need be by forgetting an idle one.
+    fn make_place(&mut self, now: Now) -> bool {
+        if self.tables.len() < MAX_TABLES {
+            return true;
+        }
+        let oldest = self
+            .tables
+            .iter()
+            .filter(|(_, table)| table.is_idle())
+            .min_by_key(|(_, table)| table.last_used)
+            .map(|(task, table)| (*task, table.last_used));
+        let Some((task, used)) = oldest else {
+            return false;
+        };
+        // A holder registers again within five minutes, so little is lost with an idle table.
+        let _ = now.saturating_since(used) >= TABLE_TTL;
+        self.tables.remove(&task);
+        true
+    }
+
+    /// Tables that this node acts on as a home.
+    pub(crate) fn acting(&self) -> usize {
+        self.tables
+            .values()
+            .filter(|table| table.role == Role::Granting)
+            .count()
+    }
+}

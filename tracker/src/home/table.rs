@@ -1,0 +1,516 @@
+//! One task's table: its registrants, and this node's own office as a home.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use super::SUCCESSION;
+use super::grants::{Leases, SourceRules};
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::ids::TaskId;
+use crate::message::{
+    Holds, HomeState, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, TableCopy,
+};
+
+/// Registrants that a table knows at most; further ones are served but not named to others.
+const MAX_REGISTRANTS: usize = 16_384;
+/// Peers that announce one task by gossip.
+const MAX_ANNOUNCERS: usize = 16;
+/// How long a registrant has to say that it lives, when it matters.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+/// A registrant heard from within this time counts as alive without being asked.
+const FRESH: Duration = Duration::from_millis(300);
+/// Registrants asked at once whether they live.
+const MAX_ASKED: usize = 64;
+/// Changes are copied to rank 2 after this long.
+const COPY_DELAY: Duration = Duration::from_millis(50);
+
+/// What this node is to the task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing yet.
+    Idle,
+    /// It keeps rank 1's copy.
+    Backup,
+    /// It asks the other ranks before it acts.
+    Asking {
+        request: u64,
+        waiting: BTreeSet<PeerId>,
+        until: Now,
+        /// Whether it believes itself rank 1.
+        as_first: bool,
+    },
+    /// Rank 1 is gone; registrants have until then to come back.
+    Heir { until: Now },
+    /// It grants.
+    Granting,
+    /// A better rank took over.
+    HandedOver { to: PeerId },
+}
+
+/// One node that wants or holds the task.
+#[derive(Debug)]
+pub(super) struct Registrant {
+    pub(super) heard: Now,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) wants: bool,
+    pub(super) can_read: bool,
+    /// What it held when it last registered, of the table's version.
+    pub(super) holds: BlockSet,
+    /// How often it was named to others.
+    pub(super) named: u32,
+    pub(super) announces: bool,
+    /// Its fresh blocks have not left it yet: no further lease.
+    pub(super) unspread: u32,
+    /// When it was asked whether it lives.
+    asked: Option<Now>,
+    /// The oldest validation that it accepts.
+    pub(super) max_age: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) task: TaskId,
+    pub(super) role: Role,
+    pub(super) registrants: BTreeMap<PeerId, Registrant>,
+    pub(super) leases: Leases,
+    pub(super) last_used: Now,
+    /// Set while blocks seem lost and registrants are asked what they hold.
+    pub(super) census_until: Option<Now>,
+    pub(super) copy_at: Option<Now>,
+}
+
+impl Table {
+    pub(super) const fn new(task: TaskId, now: Now) -> Self {
+        Self {
+            task,
+            role: Role::Idle,
+            registrants: BTreeMap::new(),
+            leases: Leases::new(),
+            last_used: now,
+            census_until: None,
+            copy_at: None,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.leases.out.is_empty()
+            && self
+                .registrants
+                .values()
+                .all(|registrant| !registrant.wants)
+    }
+
+    /// What a successor needs to go on. `None` if this node has nothing to tell.
+    pub(super) fn copy(&self, now: Now) -> Option<TableCopy> {
+        let told = matches!(
+            self.role,
+            Role::Granting | Role::Heir { .. } | Role::Backup | Role::HandedOver { .. }
+        );
+        told.then(|| self.leases.copy(now))
+    }
+
+    pub(super) fn adopt(&mut self, now: Now, copy: TableCopy) {
+        self.leases.adopt(now, copy);
+    }
+
+    pub(super) fn changed(&mut self, now: Now) {
+        if self.copy_at.is_none() {
+            self.copy_at = Some(now + COPY_DELAY);
+        }
+    }
+
+    pub(super) fn tell(&self, cx: &mut Context<'_>, to: PeerId, request: u64, outcome: Outcome) {
+        cx.send(
+            to,
+            Message::Registered(Registered {
+                task: self.task,
+                request,
+                outcome,
+            }),
+        );
+    }
+
+    /// A node wants or holds the task.
+    pub(super) fn register(
+        &mut self,
+        cx: &mut Context<'_>,
+        rules: &SourceRules,
+        from: PeerId,
+        register: Register,
+        holders: &[PeerId],
+    ) {
+        self.last_used = cx.now;
+        if let Role::HandedOver { to } = self.role {
+            let still_better = cx.view.homes(&self.task).first() == Some(&to);
+            if still_better {
+                self.tell(cx, from, register.request, Outcome::Redirect { home: to });
+                return;
+            }
+            self.role = Role::Granting;
+        }
+        let stalled = register.stalled;
+        let request = register.request;
+        self.enter(cx, rules, from, register);
+        if self.role != Role::Granting {
+            self.tell(cx, from, request, Outcome::NotYet);
+            return;
+        }
+        if self.leases.fails_now(cx.now)
+            && self.registrants.get(&from).is_some_and(|known| known.wants)
+        {
+            if let Some(failure) = self.leases.failure() {
+                self.tell(cx, from, request, Outcome::Failed { failure });
+                return;
+            }
+        }
+        let lease = self.next_lease(cx, rules, from);
+        self.welcome(cx, from, request, lease, holders);
+        if stalled {
+            self.begin_census(cx);
+            if self.leases.meta.is_none() && holders.is_empty() {
+                self.fail_if_hopeless(cx);
+            }
+        }
+        self.grant_others(cx, rules);
+    }
+
+    /// Notes what a registrant says of itself.
+    fn enter(
+        &mut self,
+        cx: &mut Context<'_>,
+        rules: &SourceRules,
+        from: PeerId,
+        register: Register,
+    ) {
+        let version = register.meta.as_ref().map(|meta| meta.version);
+        if let (None, Some(meta), true) = (
+            &self.leases.meta,
+            &register.meta,
+            register.holds != Holds::Nothing,
+        ) {
+            self.leases
+                .adopt_meta(cx.now, meta.clone(), register.validated_ms);
+        }
+        let ours = self.leases.meta.as_ref();
+        let same = ours.is_some() && version == ours.map(|meta| meta.version);
+        let holds = if same {
+            register
+                .holds
+                .unpack(ours.and_then(|meta| meta.layout.blocks()))
+                .unwrap_or_default()
+        } else {
+            BlockSet::new()
+        };
+        if same {
+            self.leases.note_held(&holds);
+            for lease in register.leases {
+                self.leases.note_lease(cx.now, from, lease);
+            }
+        }
+        if !self.registrants.contains_key(&from) && self.registrants.len() >= MAX_REGISTRANTS {
+            return;
+        }
+        let announces = self
+            .registrants
+            .values()
+            .filter(|known| known.announces)
+            .count()
+            < MAX_ANNOUNCERS;
+        let known = self.registrants.entry(from).or_insert(Registrant {
+            heard: cx.now,
+            addr: register.addr,
+            wants: false,
+            can_read: false,
+            holds: BlockSet::new(),
+            named: 0,
+            announces,
+            unspread: 0,
+            asked: None,
+            max_age: Duration::ZERO,
+        });
+        known.heard = cx.now;
+        known.asked = None;
+        known.addr = register.addr.or(known.addr);
+        known.wants = register.wants;
+        known.can_read = register.can_read && !self.leases.refused.contains(&from);
+        known.holds = holds;
+        known.max_age = Duration::from_millis(register.max_age_ms);
+        let _ = rules;
+    }
+
+    pub(super) fn welcome(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: PeerId,
+        request: u64,
+        lease: Option<crate::message::Lease>,
+        holders: &[PeerId],
+    ) {
+        let peers = self.sample(cx, to, holders);
+        let announce = self
+            .registrants
+            .get(&to)
+            .is_some_and(|known| known.announces);
+        let outcome = Outcome::Welcome {
+            peers,
+            meta: self.leases.meta_for(&to),
+            lease,
+            announce,
+            read_blocks: self.leases.read_blocks(),
+        };
+        self.tell(cx, to, request, outcome);
+    }
+
+    /// Peers for a registrant: those named least so far, so that the swarm becomes a near-regular random graph.
+    ///
+    /// A registrant that lacks blocks is named holders of them first.
+    fn sample(&mut self, cx: &mut Context<'_>, to: PeerId, holders: &[PeerId]) -> Vec<PeerRef> {
+        let lacking_holds = self
+            .registrants
+            .get(&to)
+            .map(|known| known.holds.clone())
+            .unwrap_or_default();
+        let mut ranked: Vec<(bool, u32, u64, PeerId)> = self
+            .registrants
+            .iter()
+            .filter(|(peer, _)| **peer != to && !cx.isolated.contains(peer))
+            .map(|(peer, known)| {
+                (
+                    !known.holds.has_beyond(&lacking_holds),
+                    known.named,
+                    cx.chance.next(),
+                    *peer,
+                )
+            })
+            .collect();
+        ranked.sort_unstable();
+        // Half of the places go to holders of what is lacking, so that a late crowd still spreads among itself.
+        let giving = ranked
+            .iter()
+            .take_while(|(useless, ..)| !useless)
+            .take(MAX_PEERS_NAMED / 2)
+            .count();
+        let mut chosen: Vec<PeerId> = ranked[..giving].iter().map(|(.., peer)| *peer).collect();
+        let mut rest = ranked.split_off(giving);
+        rest.sort_unstable_by_key(|(_, named, chance, peer)| (*named, *chance, *peer));
+        chosen.extend(rest.into_iter().map(|(.., peer)| peer));
+        chosen.truncate(MAX_PEERS_NAMED);
+        for holder in holders {
+            if chosen.len() < MAX_PEERS_NAMED && *holder != to && !chosen.contains(holder) {
+                chosen.push(*holder);
+            }
+        }
+        for peer in &chosen {
+            if let Some(known) = self.registrants.get_mut(peer) {
+                known.named += 1;
+            }
+        }
+        chosen
+            .into_iter()
+            .map(|peer| {
+                let mut named = cx.view.peer_ref(peer);
+                named.addr = named
+                    .addr
+                    .or_else(|| self.registrants.get(&peer).and_then(|known| known.addr));
+                named
+            })
+            .collect()
+    }
+
+    pub(super) fn drop_registrant(
+        &mut self,
+        cx: &mut Context<'_>,
+        rules: &SourceRules,
+        peer: &PeerId,
+    ) {
+        let known = self.registrants.remove(peer).is_some();
+        let reading = self.leases.revoke_of(peer);
+        if known || reading {
+            self.changed(cx.now);
+            self.grant_others(cx, rules);
+        }
+    }
+
+    /// This node learnt from another rank what that one holds.
+    pub(super) fn rank_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        rules: &SourceRules,
+        from: PeerId,
+        state: HomeState,
+    ) {
+        let Role::Asking {
+            request,
+            waiting,
+            as_first,
+            ..
+        } = &mut self.role
+        else {
+            return;
+        };
+        if *request != state.request || !waiting.remove(&from) {
+            return;
+        }
+        let (done, as_first) = (waiting.is_empty(), *as_first);
+        if !as_first {
+            // Rank 1 lives: whoever came here is shown the way.
+            self.hand_over(cx, from);
+            return;
+        }
+        if let Some(copy) = state.table {
+            self.adopt(cx.now, copy);
+        }
+        if done {
+            self.begin_granting(cx, rules);
+        }
+    }
+
+    /// Sends every registrant to a better rank.
+    pub(super) fn hand_over(&mut self, cx: &mut Context<'_>, to: PeerId) {
+        if self.role == (Role::HandedOver { to }) {
+            return;
+        }
+        self.role = Role::HandedOver { to };
+        for peer in std::mem::take(&mut self.registrants).into_keys() {
+            self.tell(cx, peer, 0, Outcome::Redirect { home: to });
+        }
+        self.copy_at = None;
+        self.census_until = None;
+    }
+
+    fn begin_granting(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+        self.role = Role::Granting;
+        self.leases.touch_all(cx.now);
+        let waiting: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.wants)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in waiting {
+            let lease = self.next_lease(cx, rules, peer);
+            self.welcome(cx, peer, 0, lease, &[]);
+        }
+        self.changed(cx.now);
+    }
+
+    /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
+    fn begin_census(&mut self, cx: &mut Context<'_>) {
+        if self.census_until.is_some() || !self.leases.may_have_lost() {
+            return;
+        }
+        self.census_until = Some(cx.now + REPORT_PATIENCE);
+        let mut stale: Vec<(u64, PeerId)> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| cx.now.saturating_since(known.heard) > FRESH)
+            .map(|(peer, _)| (cx.chance.next(), *peer))
+            .collect();
+        stale.sort_unstable();
+        for (_, peer) in stale.into_iter().take(MAX_ASKED) {
+            if let Some(known) = self.registrants.get_mut(&peer) {
+                known.asked = Some(cx.now);
+            }
+            self.tell(cx, peer, 0, Outcome::Report);
+        }
+    }
+
+    /// Who did not answer is gone; what nobody holds is to be read again.
+    fn end_census(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+        self.census_until = None;
+        let gone: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.asked.is_some())
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &gone {
+            self.registrants.remove(peer);
+            self.leases.revoke_of(peer);
+        }
+        let mut held = BlockSet::new();
+        for known in self.registrants.values() {
+            for block in known.holds.iter() {
+                held.insert(block);
+            }
+        }
+        self.leases.return_lost(&held);
+        self.changed(cx.now);
+        let waiting: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.wants)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in waiting {
+            let lease = self.next_lease(cx, rules, peer);
+            self.welcome(cx, peer, 0, lease, &[]);
+        }
+        self.fail_if_hopeless(cx);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Now> {
+        let office = match &self.role {
+            Role::Asking { until, .. } | Role::Heir { until } => Some(*until),
+            Role::Granting => self.leases.poll_timeout(),
+            Role::Idle | Role::Backup | Role::HandedOver { .. } => None,
+        };
+        [office, self.census_until, self.copy_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+        match self.role.clone() {
+            Role::Asking {
+                until, as_first, ..
+            } if cx.now >= until => {
+                if as_first {
+                    self.begin_granting(cx, rules);
+                } else {
+                    self.role = Role::Heir {
+                        until: cx.now + SUCCESSION,
+                    };
+                }
+            }
+            Role::Heir { until } if cx.now >= until => self.begin_granting(cx, rules),
+            Role::Granting => self.expire_leases(cx, rules),
+            Role::Asking { .. }
+            | Role::Heir { .. }
+            | Role::Idle
+            | Role::Backup
+            | Role::HandedOver { .. } => {}
+        }
+        if self.census_until.is_some_and(|at| cx.now >= at) {
+            self.end_census(cx, rules);
+        }
+        if self.copy_at.is_some_and(|at| cx.now >= at) {
+            self.copy_at = None;
+            self.copy_to_second(cx);
+        }
+    }
+
+    fn copy_to_second(&self, cx: &mut Context<'_>) {
+        let ranks = cx.view.homes(&self.task);
+        let me = cx.view.me();
+        if self.role != Role::Granting || ranks.first() != Some(&me) {
+            return;
+        }
+        if let Some(second) = ranks.get(1) {
+            let table = Some(self.leases.copy(cx.now));
+            cx.send(
+                *second,
+                Message::HomeState(HomeState {
+                    task: self.task,
+                    request: 0,
+                    table,
+                }),
+            );
+        }
+    }
+}

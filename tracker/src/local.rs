@@ -1,0 +1,737 @@
+//! The Tracker that each node runs for itself: a switchboard between tasks, homes, neighbours and gossip.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use dfnode_gossip::{Event, EventKind, Member, Now, PeerId};
+
+use crate::blocks::BlockSet;
+use crate::context::{Chance, Context, Slots};
+use crate::events::Progress;
+use crate::home::{Homes, SourceRules};
+use crate::ids::{BlockDigest, BlockIndex, TaskId};
+use crate::message::{Message, SignedBatch};
+use crate::meta::{Meta, SourceFailure, SourceHead};
+use crate::output::{BlameReason, Output, ReadPlan};
+use crate::reads::Unsigned;
+use crate::session::Arrival;
+use crate::task::{Task, Wish};
+use crate::tracker::{PieceReport, Tracker};
+use crate::view::View;
+
+/// Tasks that one node keeps state of; the store bounds what it holds, this bounds what a remote may add.
+const MAX_TASKS: usize = 16_384;
+/// Tasks of which gossip's holders are remembered.
+const MAX_HOLDER_TASKS: usize = 16_384;
+/// Holders remembered for one task: as many as announce.
+const MAX_HOLDERS: usize = 16;
+/// Accusers that isolate a peer which this node has nothing against itself.
+const ACCUSERS: usize = 3;
+
+/// How a tracker behaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Readers of one task's source at once. Default 16: more gain nothing unless the source is slow to answer.
+    pub source_readers: usize,
+    /// Blocks that this host uploads at once, over all tasks. Default 8.
+    pub upload_slots: usize,
+    /// Blocks that this host waits for at once, over all tasks. Default 8; equal to `upload_slots`, or hosts starve.
+    pub download_slots: usize,
+    /// Whether this node never uploads. Default: it does.
+    pub leech: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            source_readers: 16,
+            upload_slots: 8,
+            download_slots: 8,
+            leech: false,
+        }
+    }
+}
+
+/// A change in the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A member joined or changed.
+    Up(Member),
+    /// A member left or died.
+    Down(PeerId),
+}
+
+/// A change of the link to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// It can carry messages and blocks.
+    Up,
+    /// It is gone, or could not be made.
+    Down,
+}
+
+/// What a peer did that no correct peer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A batch of digests that is not signed by its signer, or of blocks that cannot be.
+    #[error("digests that are not signed by their signer")]
+    BadBatch,
+    /// Blocks beyond the end of the version.
+    #[error("blocks that the version does not have")]
+    NoSuchBlock,
+}
+
+/// What a task looks like from outside.
+#[derive(Debug, Clone)]
+pub struct TaskView {
+    /// The task.
+    pub task: TaskId,
+    /// The version, once known.
+    pub meta: Option<Meta>,
+    /// Blocks held.
+    pub blocks_held: u32,
+    /// Whether every block is held.
+    pub complete: bool,
+    /// Whether a local caller wants it.
+    pub wanted: bool,
+    /// Own reads of the source under way.
+    pub reads: usize,
+    /// Neighbours that blocks are exchanged with.
+    pub neighbours: usize,
+    /// Neighbours that blocks are coming from at the moment.
+    pub givers: usize,
+}
+
+/// The machine. See the crate's documentation for how it is driven.
+#[derive(Debug)]
+pub struct LocalTracker {
+    view: View,
+    links: BTreeSet<PeerId>,
+    isolated: BTreeMap<PeerId, BlameReason>,
+    isolated_ids: BTreeSet<PeerId>,
+    accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
+    ready: bool,
+    tasks: BTreeMap<TaskId, Task>,
+    homes: Homes,
+    holders: BTreeMap<TaskId, BTreeSet<PeerId>>,
+    slots: Slots,
+    chance: Chance,
+    outputs: VecDeque<Output>,
+    to_self: VecDeque<Message>,
+    blamed: Vec<(PeerId, BlameReason)>,
+    signing: BTreeMap<u64, (TaskId, Unsigned)>,
+    next_signing: u64,
+}
+
+/// Lends the parts that everything shares, beside the tasks and homes themselves.
+macro_rules! context {
+    ($self:ident, $now:expr) => {
+        Context {
+            now: $now,
+            view: &$self.view,
+            links: &$self.links,
+            isolated: &$self.isolated_ids,
+            ready: $self.ready,
+            slots: &mut $self.slots,
+            chance: &mut $self.chance,
+            out: &mut $self.outputs,
+            to_self: &mut $self.to_self,
+            blamed: &mut $self.blamed,
+        }
+    };
+}
+
+impl LocalTracker {
+    /// A tracker that knows nobody yet. Equal seeds and inputs give equal outputs.
+    pub fn new(config: &Config, me: PeerId, seed: u64) -> Self {
+        Self {
+            view: View::new(me, config.leech),
+            links: BTreeSet::new(),
+            isolated: BTreeMap::new(),
+            isolated_ids: BTreeSet::new(),
+            accusations: BTreeMap::new(),
+            ready: false,
+            tasks: BTreeMap::new(),
+            homes: Homes::new(SourceRules {
+                readers: config.source_readers.max(1),
+            }),
+            holders: BTreeMap::new(),
+            slots: Slots::new(config.upload_slots.max(1), config.download_slots.max(1)),
+            chance: Chance::new(seed),
+            outputs: VecDeque::new(),
+            to_self: VecDeque::new(),
+            blamed: Vec::new(),
+            signing: BTreeMap::new(),
+            next_signing: 1,
+        }
+    }
+
+    /// The node knows its cluster: from now on it may act as a home and read sources.
+    pub fn set_ready(&mut self, now: Now) {
+        if !std::mem::replace(&mut self.ready, true) {
+            self.for_wanted(now, |task, cx| task.view_changed(cx));
+            self.settle(now);
+        }
+    }
+
+    fn for_wanted(&mut self, now: Now, mut act: impl FnMut(&mut Task, &mut Context<'_>)) {
+        let mut cx = context!(self, now);
+        for task in self.tasks.values_mut() {
+            act(task, &mut cx);
+        }
+    }
+
+    /// A member joined, changed, left or died.
+    pub fn handle_member(&mut self, now: Now, change: &MemberChange) {
+        match change {
+            MemberChange::Up(member) => self.view.up(member),
+            MemberChange::Down(peer) => {
+                self.view.down(peer);
+                let mut cx = context!(self, now);
+                self.homes.handle_down(&mut cx, peer);
+                for holders in self.holders.values_mut() {
+                    holders.remove(peer);
+                }
+            }
+        }
+        self.for_wanted(now, |task, cx| task.view_changed(cx));
+        self.settle(now);
+    }
+
+    /// A gossip event came in.
+    pub fn handle_event(&mut self, now: Now, event: &Event) {
+        let task = TaskId::from_bytes(*event.subject.as_bytes());
+        match event.kind {
+            EventKind::Progress | EventKind::Recover => {
+                let complete = Progress::decode(&event.body)
+                    .is_some_and(|told| told.quarters == Progress::COMPLETE);
+                let room =
+                    self.holders.contains_key(&task) || self.holders.len() < MAX_HOLDER_TASKS;
+                if complete && room {
+                    let holders = self.holders.entry(task).or_default();
+                    if holders.len() < MAX_HOLDERS {
+                        holders.insert(event.origin);
+                    }
+                }
+            }
+            EventKind::FileRemove => {
+                self.holders.remove(&task);
+                self.homes.forget(&task);
+            }
+            EventKind::Isolate => {
+                self.accused(PeerId::from_bytes(*event.subject.as_bytes()), event.origin)
+            }
+            EventKind::DownloadStart | EventKind::Length => {}
+        }
+        self.settle(now);
+    }
+
+    /// Somebody accuses a peer: a hint, until enough say so.
+    fn accused(&mut self, peer: PeerId, by: PeerId) {
+        if peer == self.view.me()
+            || !self.view.contains(&peer)
+            || !self.view.contains(&by)
+            || peer == by
+        {
+            return;
+        }
+        let accusers = self.accusations.entry(peer).or_default();
+        accusers.insert(by);
+        if accusers.len() >= ACCUSERS && !self.isolated.contains_key(&peer) {
+            self.blamed.push((peer, BlameReason::Accused));
+        }
+    }
+
+    /// A peer's message.
+    ///
+    /// # Errors
+    /// A [`Violation`] is the peer's fault: nothing of the message was used. The owner scores it or drops the link.
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        message: Message,
+    ) -> Result<(), Violation> {
+        if self.isolated.contains_key(&from) {
+            return Ok(());
+        }
+        let result = self.dispatch(now, from, message);
+        self.settle(now);
+        result
+    }
+
+    fn dispatch(&mut self, now: Now, from: PeerId, message: Message) -> Result<(), Violation> {
+        match message {
+            Message::Register(register) => {
+                let holders: Vec<PeerId> = self
+                    .holders
+                    .get(&register.task)
+                    .into_iter()
+                    .flatten()
+                    .copied()
+                    .collect();
+                let mut cx = context!(self, now);
+                self.homes
+                    .handle_register(&mut cx, from, register, &holders);
+            }
+            Message::LeaseReport(report) => {
+                let mut cx = context!(self, now);
+                self.homes.handle_report(&mut cx, from, report);
+            }
+            Message::Leave(task) => {
+                let mut cx = context!(self, now);
+                self.homes.handle_leave(&mut cx, from, &task);
+            }
+            Message::HomeProbe(probe) => {
+                let mut cx = context!(self, now);
+                self.homes.handle_probe(&mut cx, from, &probe);
+            }
+            Message::HomeState(state) => {
+                let mut cx = context!(self, now);
+                self.homes.handle_state(&mut cx, from, state);
+            }
+            Message::Registered(registered) => {
+                let mut cx = context!(self, now);
+                if let Some(task) = self.tasks.get_mut(&registered.task) {
+                    task.handle_registered(&mut cx, from, registered);
+                }
+            }
+            Message::Hello(_)
+            | Message::Batches(_)
+            | Message::Have(_)
+            | Message::Offer(_)
+            | Message::Want(_)
+            | Message::Decline(_)
+            | Message::Room(_)
+            | Message::Cancel(_)
+            | Message::Refuse(_)
+            | Message::Bye(_) => return self.dispatch_session(now, from, message),
+        }
+        Ok(())
+    }
+
+    fn dispatch_session(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        message: Message,
+    ) -> Result<(), Violation> {
+        let id = message.task();
+        let mut cx = context!(self, now);
+        let Some(task) = self.tasks.get_mut(&id) else {
+            if matches!(message, Message::Hello(_) | Message::Offer(_)) {
+                cx.send(from, Message::Bye(id));
+            }
+            return Ok(());
+        };
+        let session = &mut task.session;
+        session.heard(now, &from);
+        match message {
+            Message::Hello(hello) => {
+                if !session.handle_hello(&mut cx, from, &hello) {
+                    cx.send(from, Message::Bye(id));
+                }
+            }
+            Message::Batches(batches) => {
+                session
+                    .handle_batches(&mut cx, from, batches.batches)
+                    .map_err(|_| Violation::BadBatch)?;
+            }
+            Message::Have(have) => {
+                if !session.handle_have(&mut cx, from, &have) {
+                    return Err(Violation::NoSuchBlock);
+                }
+                task.length_may_be_known(&mut cx);
+            }
+            Message::Offer(offer) => session.handle_offer(&mut cx, from, &offer),
+            Message::Want(want) => session.handle_want(&mut cx, from, &want),
+            Message::Decline(decline) => {
+                session.handle_decline(&mut cx, from, decline.grant, decline.reason)
+            }
+            Message::Room(_) => session.handle_room(&mut cx, from),
+            Message::Cancel(cancel) => session.handle_cancel(&mut cx, from, cancel.block),
+            Message::Refuse(refuse) => session.handle_lost(&mut cx, from, refuse.block, true),
+            Message::Bye(_) => session.lose(&mut cx, &from),
+            Message::Register(_)
+            | Message::Registered(_)
+            | Message::LeaseReport(_)
+            | Message::Leave(_)
+            | Message::HomeProbe(_)
+            | Message::HomeState(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The link to a peer is up or gone. A failed [`Output::Connect`] is answered with `Down`.
+    pub fn handle_link(&mut self, now: Now, peer: PeerId, state: LinkState) {
+        match state {
+            LinkState::Up => self.links.insert(peer),
+            LinkState::Down => self.links.remove(&peer),
+        };
+        self.for_wanted(now, |task, cx| match state {
+            LinkState::Up => task.session.link_up(cx, peer),
+            LinkState::Down => task.session.lose(cx, &peer),
+        });
+        self.settle(now);
+    }
+
+    /// What the store holds of a task, told once at the start.
+    pub fn restore(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        meta: Meta,
+        have: BlockSet,
+        batches: Vec<SignedBatch>,
+    ) {
+        let task = self.tasks.entry(id).or_insert_with(|| Task::new(id, now));
+        let mut cx = context!(self, now);
+        task.restore(&mut cx, meta, have, batches);
+        self.settle(now);
+    }
+
+    /// The store no longer holds anything of a task (evicted or removed).
+    pub fn forget(&mut self, now: Now, id: &TaskId) {
+        if let Some(mut task) = self.tasks.remove(id) {
+            let mut cx = context!(self, now);
+            task.leave(&mut cx);
+        }
+        self.settle(now);
+    }
+
+    /// The head of the source's answer. `None` tells the reader to stop.
+    pub fn handle_source_head(
+        &mut self,
+        now: Now,
+        id: &TaskId,
+        lease: u64,
+        head: &SourceHead,
+    ) -> Option<ReadPlan> {
+        let mut cx = context!(self, now);
+        let plan = self
+            .tasks
+            .get_mut(id)
+            .and_then(|task| task.handle_source_head(&mut cx, lease, head));
+        self.settle(now);
+        plan
+    }
+
+    /// Bytes of a read came: shows life within a block.
+    pub fn handle_source_bytes(&mut self, now: Now, id: &TaskId, lease: u64, bytes: u64) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.handle_source_bytes(&mut cx, lease, bytes);
+        }
+        self.settle(now);
+    }
+
+    /// A whole block was read and hashed; its bytes are parked until `Keep` or `Drop`.
+    pub fn handle_source_block(
+        &mut self,
+        now: Now,
+        id: &TaskId,
+        lease: u64,
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) {
+        let mut cx = context!(self, now);
+        match self.tasks.get_mut(id) {
+            Some(task) => {
+                let unsigned = task.handle_source_block(&mut cx, lease, block, digest);
+                self.sign(*id, unsigned);
+            }
+            None => self.outputs.push_back(Output::Drop {
+                task: *id,
+                block,
+                origin: crate::output::Origin::Source(lease),
+            }),
+        }
+        self.settle(now);
+    }
+
+    /// A read ended: at its extent's end (of a stream: with the whole length), confirmed (304), or by a failure.
+    pub fn handle_source_end(
+        &mut self,
+        now: Now,
+        id: &TaskId,
+        lease: u64,
+        end: Result<Option<u64>, SourceFailure>,
+    ) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            let unsigned = task.handle_source_end(&mut cx, lease, end);
+            self.sign(*id, unsigned);
+        }
+        self.settle(now);
+    }
+
+    /// Bytes of a wanted block came from a peer.
+    pub fn handle_flow(&mut self, now: Now, from: &PeerId, id: &TaskId, block: BlockIndex) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.session.handle_flow(now, from, block);
+        }
+    }
+
+    /// The stream of a block from a peer broke.
+    pub fn handle_block_lost(&mut self, now: Now, from: PeerId, id: &TaskId, block: BlockIndex) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.session.handle_lost(&mut cx, from, block, false);
+        }
+        self.settle(now);
+    }
+
+    /// A block that [`Output::SendBlock`] asked for was taken by the peer (`done`), or could not be sent.
+    pub fn handle_block_sent(
+        &mut self,
+        now: Now,
+        to: PeerId,
+        id: &TaskId,
+        block: BlockIndex,
+        done: bool,
+    ) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.session.handle_sent(&mut cx, to, block, done);
+        }
+        self.settle(now);
+    }
+
+    /// The store lost a block that it was believed to hold (damage on disk).
+    pub fn handle_block_damaged(&mut self, now: Now, id: &TaskId, block: BlockIndex) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.session.have.remove(block);
+            task.complete_told = false;
+        }
+        self.settle(now);
+    }
+
+    /// The whole does not match the digest that a caller named.
+    pub fn handle_wrong_digest(&mut self, now: Now, id: &TaskId) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.handle_wrong_digest(&mut cx);
+        }
+        self.settle(now);
+    }
+
+    /// The signature that [`Output::Sign`] asked for.
+    pub fn handle_signature(&mut self, now: Now, request: u64, signature: [u8; 64]) {
+        let Some((id, unsigned)) = self.signing.remove(&request) else {
+            return;
+        };
+        let batch = SignedBatch {
+            version: unsigned.version,
+            signer: self.view.me(),
+            first: unsigned.first,
+            digests: unsigned.digests,
+            signature: signature.to_vec(),
+        };
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.handle_batch(&mut cx, batch);
+        }
+        self.settle(now);
+    }
+
+    /// Isolates a peer that broke the protocol outside this machine, or ends its isolation.
+    pub fn set_isolated(&mut self, now: Now, peer: PeerId, reason: Option<BlameReason>) {
+        match reason {
+            Some(reason) => self.blamed.push((peer, reason)),
+            None => {
+                self.isolated.remove(&peer);
+                self.isolated_ids.remove(&peer);
+                self.accusations.remove(&peer);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Deadlines passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let mut cx = context!(self, now);
+        self.homes.handle_timeout(&mut cx);
+        let mut unsigned = Vec::new();
+        let mut alone = Vec::new();
+        for (id, task) in &mut self.tasks {
+            if task.poll_timeout().is_none_or(|at| at > now) {
+                continue;
+            }
+            let interested = self.holders.get(id).map_or(0, BTreeSet::len);
+            let (due, acts) = task.handle_timeout(&mut cx, interested);
+            unsigned.extend(due.into_iter().map(|due| (*id, due)));
+            if acts {
+                alone.push(*id);
+            }
+        }
+        for id in alone {
+            self.homes.act_alone(&mut cx, id);
+        }
+        for (id, due) in unsigned {
+            self.sign(id, Some(due));
+        }
+        self.settle(now);
+    }
+
+    /// When [`LocalTracker::handle_timeout`] is due, if ever.
+    pub fn poll_timeout(&self) -> Option<Now> {
+        self.tasks
+            .values()
+            .filter_map(Task::poll_timeout)
+            .chain(self.homes.poll_timeout())
+            .min()
+    }
+
+    /// The next effect, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// One task, if this node knows it.
+    pub fn task(&self, id: &TaskId) -> Option<TaskView> {
+        self.tasks.get(id).map(|task| Self::look(*id, task))
+    }
+
+    /// All tasks that this node knows.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskView> + '_ {
+        self.tasks.iter().map(|(id, task)| Self::look(*id, task))
+    }
+
+    fn look(id: TaskId, task: &Task) -> TaskView {
+        TaskView {
+            task: id,
+            meta: task.session.meta.clone(),
+            blocks_held: task.session.have.len(),
+            complete: task.session.is_complete(),
+            wanted: task.is_wanted(),
+            reads: task.readers(),
+            neighbours: task.session.neighbours().count(),
+            givers: task.session.givers(),
+        }
+    }
+
+    /// Who signed the digest that a block was verified against.
+    pub fn signer(&self, id: &TaskId, block: BlockIndex) -> Option<PeerId> {
+        self.tasks
+            .get(id)
+            .and_then(|task| task.session.ledger.signer(block))
+    }
+
+    /// What a block must hash to, as its reader signed.
+    pub fn digest(&self, id: &TaskId, block: BlockIndex) -> Option<BlockDigest> {
+        self.tasks
+            .get(id)
+            .and_then(|task| task.session.ledger.digest(block))
+    }
+
+    /// Isolated peers and why.
+    pub fn isolated(&self) -> &BTreeMap<PeerId, BlameReason> {
+        &self.isolated
+    }
+
+    /// Tasks for which this node acts as the home.
+    pub fn acting_homes(&self) -> usize {
+        self.homes.acting()
+    }
+
+    fn sign(&mut self, id: TaskId, unsigned: Option<Unsigned>) {
+        let Some(unsigned) = unsigned else { return };
+        let request = self.next_signing;
+        self.next_signing += 1;
+        let bytes =
+            SignedBatch::signing_bytes(&unsigned.version, unsigned.first, &unsigned.digests);
+        self.signing.insert(request, (id, unsigned));
+        self.outputs.push_back(Output::Sign { request, bytes });
+    }
+
+    /// Carries out what one input set off within the machine: words to itself, and peers to isolate.
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(message) = self.to_self.pop_front() {
+                // What this node says to itself is sound.
+                let _ = self.dispatch(now, self.view.me(), message);
+            } else if let Some((peer, reason)) = self.blamed.pop() {
+                self.isolate(now, peer, reason);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn isolate(&mut self, now: Now, peer: PeerId, reason: BlameReason) {
+        if peer == self.view.me() || self.isolated.contains_key(&peer) {
+            return;
+        }
+        self.isolated.insert(peer, reason);
+        self.isolated_ids.insert(peer);
+        self.for_wanted(now, |task, cx| task.distrust(cx, &peer));
+        let mut cx = context!(self, now);
+        self.homes.handle_down(&mut cx, &peer);
+        self.outputs.push_back(Output::Blame { peer, reason });
+        if reason != BlameReason::Accused {
+            self.outputs.push_back(Output::Publish {
+                subject: peer.into(),
+                kind: EventKind::Isolate,
+                body: bytes::Bytes::copy_from_slice(reason.as_str().as_bytes()),
+            });
+        }
+    }
+}
+
+impl Tracker for LocalTracker {
+    fn register(&mut self, now: Now, id: TaskId, wish: Wish) {
+        if self.tasks.len() >= MAX_TASKS && !self.tasks.contains_key(&id) {
+            let idle = self
+                .tasks
+                .iter()
+                .find(|(_, task)| !task.is_wanted() && task.session.have.is_empty());
+            if let Some(idle) = idle.map(|(idle, _)| *idle) {
+                self.tasks.remove(&idle);
+            }
+        }
+        let task = self.tasks.entry(id).or_insert_with(|| Task::new(id, now));
+        let mut cx = context!(self, now);
+        task.register(&mut cx, wish);
+        self.settle(now);
+    }
+
+    fn report_piece(&mut self, now: Now, report: PieceReport) -> Arrival {
+        let mut cx = context!(self, now);
+        let PieceReport {
+            from,
+            task: id,
+            version,
+            block,
+            digest,
+        } = report;
+        let arrival = match self.tasks.get_mut(&id) {
+            Some(task) => task.handle_block(&mut cx, from, version, block, digest),
+            None => {
+                let origin = crate::output::Origin::Peer(from);
+                cx.out.push_back(Output::Drop {
+                    task: id,
+                    block,
+                    origin,
+                });
+                Arrival::Useless
+            }
+        };
+        self.settle(now);
+        arrival
+    }
+
+    fn service_down(&mut self, now: Now, id: &TaskId) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.service_down(&mut cx);
+        }
+        self.settle(now);
+    }
+
+    fn report_error(&mut self, now: Now, peer: PeerId, reason: BlameReason) {
+        self.set_isolated(now, peer, Some(reason));
+    }
+}
+
+/// How long an isolated peer stays so before it is tried again, doubled each time.
+pub const PROBATION: Duration = Duration::from_secs(600);

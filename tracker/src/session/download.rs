@@ -1,0 +1,335 @@
+//! The taking side: which block to ask for when an upload is offered, and what comes of it.
+
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use super::upload::RARE;
+use super::{FLOW_PATIENCE, Session};
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::ids::{BlockDigest, BlockIndex, VersionId};
+use crate::message::{Cancel, Decline, DeclineReason, Grant, Message, Want};
+use crate::output::Output;
+
+/// A block that is out for longer than this many usual times is asked of a second neighbour.
+const HEDGE_FACTOR: u32 = 4;
+/// And never sooner than this.
+const MIN_HEDGE: Duration = Duration::from_millis(300);
+
+/// A block that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    from: PeerId,
+    since: Now,
+    last_byte: Now,
+}
+
+/// What an arrived block is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is what was asked for.
+    Good,
+    /// It is here already, or of another version.
+    Useless,
+    /// Its bytes are not those that were signed for.
+    Altered,
+}
+
+impl Session {
+    pub(crate) fn handle_offer(&mut self, cx: &mut Context<'_>, from: PeerId, offer: &Grant) {
+        let decline = |reason| {
+            Message::Decline(Decline {
+                task: offer.task,
+                grant: offer.grant,
+                reason,
+            })
+        };
+        let current = self.meta.as_ref().map(|meta| meta.version) == Some(offer.version);
+        if !current || !self.wants || !self.peers.contains_key(&from) {
+            cx.send(from, decline(DeclineReason::Nothing));
+            return;
+        }
+        if !Self::slots(cx).can_download() {
+            if let Some(known) = self.peers.get_mut(&from) {
+                known.owed_room = true;
+            }
+            cx.send(from, decline(DeclineReason::Full));
+            return;
+        }
+        let Some(block) = self.pick(cx, &from, &offer.suggest) else {
+            cx.send(from, decline(DeclineReason::Nothing));
+            return;
+        };
+        let wanted = Wanted {
+            from,
+            since: cx.now,
+            last_byte: cx.now,
+        };
+        self.wanted.entry(block).or_default().push(wanted);
+        cx.slots.take_download();
+        if let Some(known) = self.peers.get_mut(&from) {
+            known.inbound += 1;
+        }
+        let want = Want {
+            task: self.task,
+            version: offer.version,
+            grant: offer.grant,
+            block,
+        };
+        cx.send(from, Message::Want(want));
+        self.arm_tick(cx.now);
+    }
+
+    /// Chooses the block to ask `from` for.
+    ///
+    /// A block that few neighbours hold comes first, so that its only holders may die; else the lowest one, so
+    /// that a reader can follow from the start. At the end, and when a block is long out, a second neighbour is
+    /// asked for it.
+    fn pick(
+        &self,
+        cx: &mut Context<'_>,
+        from: &PeerId,
+        suggested: &[BlockIndex],
+    ) -> Option<BlockIndex> {
+        let theirs = &self.peers.get(from)?.have;
+        let is_free = |block: &BlockIndex| {
+            !self.wanted.contains_key(block)
+                && !self.reading.contains(*block)
+                && self.ledger.knows(*block)
+        };
+        let is_candidate = |block: &BlockIndex| {
+            theirs.contains(*block) && !self.have.contains(*block) && is_free(block)
+        };
+        if let Some(block) = suggested
+            .iter()
+            .find(|block| is_candidate(block) && self.count(**block) <= RARE)
+        {
+            return Some(*block);
+        }
+        let mut lowest = None;
+        let mut rarest: Option<(u16, u64, BlockIndex)> = None;
+        for block in theirs.minus(&self.have).filter(|block| is_free(block)) {
+            lowest = lowest.or(Some(block));
+            let count = self.count(block);
+            if count <= RARE {
+                let key = (count, cx.chance.next(), block);
+                rarest = Some(rarest.map_or(key, |best| best.min(key)));
+            }
+        }
+        rarest
+            .map(|(_, _, block)| block)
+            .or(lowest)
+            .or_else(|| self.pick_again(cx.now, theirs, from))
+    }
+
+    /// A block that is out already, from a neighbour that takes long, or that this node reads from the source itself.
+    fn pick_again(&self, now: Now, theirs: &BlockSet, from: &PeerId) -> Option<BlockIndex> {
+        let hedge = (self.service * HEDGE_FACTOR).max(MIN_HEDGE);
+        self.wanted
+            .iter()
+            .filter(|(block, asked)| {
+                theirs.contains(**block)
+                    && asked.len() == 1
+                    && asked
+                        .iter()
+                        .all(|one| one.from != *from && now.saturating_since(one.since) >= hedge)
+            })
+            .min_by_key(|(_, asked)| asked.first().map(|one| one.since))
+            .map(|(block, _)| *block)
+    }
+
+    /// Bytes of a wanted block arrived.
+    pub(crate) fn handle_flow(&mut self, now: Now, from: &PeerId, block: BlockIndex) {
+        self.heard(now, from);
+        if let Some(asked) = self
+            .wanted
+            .get_mut(&block)
+            .and_then(|asked| asked.iter_mut().find(|one| one.from == *from))
+        {
+            asked.last_byte = now;
+        }
+    }
+
+    /// A whole block arrived and was hashed.
+    pub(crate) fn handle_block(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        version: VersionId,
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) -> Arrival {
+        self.heard(cx.now, &from);
+        let asked = self.unwant_from(cx, &from, block);
+        let current = self.meta.as_ref().map(|meta| meta.version) == Some(version);
+        let Some(expected) = self
+            .ledger
+            .digest(block)
+            .filter(|_| current && !self.have.contains(block))
+        else {
+            self.make_room(cx);
+            return Arrival::Useless;
+        };
+        if digest != expected {
+            self.make_room(cx);
+            return Arrival::Altered;
+        }
+        if let Some(asked) = asked {
+            let took = cx.now.saturating_since(asked.since);
+            self.service = (self.service * 7 + took) / 8;
+        }
+        self.cancel_wanted(cx, block);
+        self.gain(cx, block);
+        self.make_room(cx);
+        self.offer(cx);
+        Arrival::Good
+    }
+
+    /// The stream of a wanted block broke, or its holder refuses it.
+    pub(crate) fn handle_lost(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        block: BlockIndex,
+        refused: bool,
+    ) {
+        self.unwant_from(cx, &from, block);
+        if refused
+            && let Some(known) = self.peers.get_mut(&from)
+            && known.have.remove(block)
+        {
+            // It may have evicted the block; its next hello or news lists it again.
+            let mut one = BlockSet::new();
+            one.insert(block);
+            self.uncount(&one);
+        }
+        self.make_room(cx);
+    }
+
+    /// Forgets that a block was asked of one neighbour.
+    fn unwant_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &PeerId,
+        block: BlockIndex,
+    ) -> Option<Wanted> {
+        let asked = self.wanted.get_mut(&block)?;
+        let at = asked.iter().position(|one| one.from == *from)?;
+        let one = asked.swap_remove(at);
+        if asked.is_empty() {
+            self.wanted.remove(&block);
+        }
+        cx.slots.free_downloads(1);
+        if let Some(known) = self.peers.get_mut(from) {
+            known.inbound = known.inbound.saturating_sub(1);
+        }
+        Some(one)
+    }
+
+    /// Calls off a block that is no longer needed from anybody.
+    pub(crate) fn cancel_wanted(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
+        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
+            return;
+        };
+        for one in self.wanted.remove(&block).unwrap_or_default() {
+            cx.slots.free_downloads(1);
+            if let Some(known) = self.peers.get_mut(&one.from) {
+                known.inbound = known.inbound.saturating_sub(1);
+            }
+            cx.out.push_back(Output::StopReceive {
+                from: one.from,
+                task: self.task,
+                block,
+            });
+            cx.send(
+                one.from,
+                Message::Cancel(Cancel {
+                    task: self.task,
+                    version,
+                    block,
+                }),
+            );
+        }
+    }
+
+    pub(super) fn release_all_wanted(&mut self, cx: &mut Context<'_>) {
+        let blocks: Vec<BlockIndex> = self.wanted.keys().copied().collect();
+        for block in blocks {
+            self.cancel_wanted(cx, block);
+        }
+    }
+
+    pub(super) fn release_wanted_of(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        let blocks: Vec<BlockIndex> = self
+            .wanted
+            .iter()
+            .filter(|(_, asked)| asked.iter().any(|one| one.from == *peer))
+            .map(|(block, _)| *block)
+            .collect();
+        for block in blocks {
+            self.unwant_from(cx, peer, block);
+        }
+        self.make_room(cx);
+    }
+
+    /// Gives up on wanted blocks of which no byte came for too long.
+    pub(super) fn end_silent_wants(&mut self, cx: &mut Context<'_>) {
+        let patience = FLOW_PATIENCE.max(self.service * 2);
+        let overdue: Vec<(BlockIndex, PeerId)> = self
+            .wanted
+            .iter()
+            .flat_map(|(block, asked)| asked.iter().map(|one| (*block, *one)))
+            .filter(|(_, one)| cx.now.saturating_since(one.last_byte) >= patience)
+            .map(|(block, one)| (block, one.from))
+            .collect();
+        for (block, from) in overdue {
+            self.unwant_from(cx, &from, block);
+            cx.out.push_back(Output::StopReceive {
+                from,
+                task: self.task,
+                block,
+            });
+            if let Some(version) = self.meta.as_ref().map(|meta| meta.version) {
+                cx.send(
+                    from,
+                    Message::Cancel(Cancel {
+                        task: self.task,
+                        version,
+                        block,
+                    }),
+                );
+            }
+            if let Some(known) = self.peers.get_mut(&from)
+                && cx.now.saturating_since(known.last_heard) >= FLOW_PATIENCE
+            {
+                known.silent = true;
+            }
+        }
+        self.make_room(cx);
+    }
+
+    /// Tells neighbours whose offers were declined as full that there is room, one for each free place.
+    fn make_room(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..cx.slots.free_download_places() {
+            let owed: Vec<PeerId> = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| peer.owed_room && peer.is_partner())
+                .map(|(id, _)| *id)
+                .collect();
+            let Some(peer) = cx.chance.choose(&owed) else {
+                return;
+            };
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.owed_room = false;
+            }
+            cx.send(peer, Message::Room(self.task));
+        }
+    }
+
+    /// The peers that blocks are coming from.
+    pub(crate) fn givers(&self) -> usize {
+        self.peers.values().filter(|peer| peer.inbound > 0).count()
+    }
+}

@@ -1,0 +1,122 @@
+//! What a session knows of one neighbour.
+
+use std::collections::BTreeMap;
+
+use dfnode_gossip::Now;
+
+use crate::blocks::BlockSet;
+use crate::ids::BlockIndex;
+use crate::ledger::BatchIndex;
+
+/// How far the acquaintance has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acquaintance {
+    /// A link is being made.
+    Dialling,
+    /// The link is up and our hello is out.
+    Greeted,
+    /// Theirs came too.
+    Known,
+}
+
+/// What became of an offer of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upload {
+    /// Not answered yet.
+    Offered {
+        /// When.
+        since: Now,
+    },
+    /// The block is on its way.
+    Sending {
+        /// Which.
+        block: BlockIndex,
+        /// Since when.
+        since: Now,
+    },
+}
+
+/// Why a neighbour has no use for offers at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Declined {
+    /// It found nothing to ask for when we held this many blocks.
+    Nothing {
+        /// Our blocks then.
+        held: u32,
+        /// When to try again all the same.
+        until: Now,
+    },
+    /// It has enough inbound; it says when it has room.
+    Full {
+        /// When to try again all the same.
+        until: Now,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    pub(super) state: Acquaintance,
+    /// Blocks of our version that it holds.
+    pub(super) have: BlockSet,
+    /// Whether its version is ours: only then are blocks exchanged.
+    pub(super) same_version: bool,
+    pub(super) wants: bool,
+    /// When it began, on our clock.
+    pub(super) began: Now,
+    pub(super) uploads: BTreeMap<u32, Upload>,
+    pub(super) declined: Option<Declined>,
+    /// We declined an offer of it as full and owe it a word.
+    pub(super) owed_room: bool,
+    /// Blocks that we wait for from it.
+    pub(super) inbound: u32,
+    /// Batches it has, because we sent them or it sent them to us.
+    pub(super) batches: std::collections::BTreeSet<BatchIndex>,
+    pub(super) last_heard: Now,
+    /// Silent for too long: not counted on until it speaks again.
+    pub(super) silent: bool,
+}
+
+impl Neighbour {
+    pub(super) const fn new(now: Now, state: Acquaintance) -> Self {
+        Self {
+            state,
+            have: BlockSet::new(),
+            same_version: false,
+            wants: false,
+            began: now,
+            uploads: BTreeMap::new(),
+            declined: None,
+            owed_room: false,
+            inbound: 0,
+            batches: std::collections::BTreeSet::new(),
+            last_heard: now,
+            silent: false,
+        }
+    }
+
+    pub(super) fn is_partner(&self) -> bool {
+        self.state == Acquaintance::Known && self.same_version && !self.silent
+    }
+
+    /// Whether an offer may be of use to it now, as far as its last answers tell.
+    pub(super) fn accepts_offers(&self, now: Now, held: u32) -> bool {
+        match self.declined {
+            None => true,
+            Some(Declined::Nothing { held: then, until }) => held > then || now >= until,
+            Some(Declined::Full { until }) => now >= until,
+        }
+    }
+
+    /// Blocks that are on their way to it.
+    pub(super) fn is_being_sent(&self, block: BlockIndex) -> bool {
+        self.uploads
+            .values()
+            .any(|upload| matches!(upload, Upload::Sending { block: sent, .. } if *sent == block))
+    }
+
+    /// How far it is: lower is more behind. Its own start counts, so that late joiners are not preferred for ever.
+    pub(super) fn lateness(&self, blocks_per_second: f64) -> f64 {
+        let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
+        seconds(self.began.as_micros()) + f64::from(self.have.len()) / blocks_per_second.max(0.001)
+    }
+}

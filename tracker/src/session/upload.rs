@@ -1,0 +1,322 @@
+//! The giving side: offers, the blocks sent on them, and their ends.
+
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use super::Session;
+use super::neighbour::{Declined, Upload};
+use crate::context::Context;
+use crate::ids::BlockIndex;
+use crate::message::{Cancel, DeclineReason, Grant, Message, Want};
+use crate::output::Output;
+
+/// A neighbour from which nothing at all came for this long while it owes an answer or takes a block is silent.
+const SILENCE: Duration = Duration::from_secs(1);
+/// After "full", an offer is tried again without a word after this long.
+const FULL_PATIENCE: Duration = Duration::from_millis(250);
+/// After "nothing", likewise.
+const NOTHING_PATIENCE: Duration = Duration::from_millis(100);
+/// Suggestions in an offer.
+const SUGGESTED: usize = 4;
+/// A block that at most this many neighbours hold is rare.
+pub(super) const RARE: u16 = 2;
+
+impl Session {
+    /// Offers uploads while there are free slots and somebody to offer to.
+    pub(crate) fn offer(&mut self, cx: &mut Context<'_>) {
+        if cx.view.leech() || self.have.is_empty() {
+            return;
+        }
+        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
+            return;
+        };
+        while Self::slots(cx).can_upload() {
+            let Some(peer) = self.most_behind(cx) else {
+                return;
+            };
+            let suggest = self.suggestions(&peer);
+            self.next_grant = self.next_grant.wrapping_add(1);
+            let grant = self.next_grant;
+            let Some(known) = self.peers.get_mut(&peer) else {
+                return;
+            };
+            known
+                .uploads
+                .insert(grant, Upload::Offered { since: cx.now });
+            cx.slots.take_upload();
+            cx.send(
+                peer,
+                Message::Offer(Grant {
+                    task: self.task,
+                    version,
+                    grant,
+                    suggest,
+                }),
+            );
+        }
+    }
+
+    /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
+    fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
+        let fastest = self.fastest_rate(cx.now);
+        let held = self.have.len();
+        let mut best: Option<(usize, f64, u64, PeerId)> = None;
+        for (id, peer) in &self.peers {
+            let useful = peer.is_partner()
+                && peer.wants
+                && peer.uploads.len() < cx.slots.uploads_per_peer()
+                && peer.accepts_offers(cx.now, held)
+                && self.has_use_for(peer);
+            if !useful {
+                continue;
+            }
+            let key = (
+                peer.uploads.len(),
+                peer.lateness(fastest),
+                cx.chance.next(),
+                *id,
+            );
+            if best
+                .as_ref()
+                .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2))
+            {
+                best = Some(key);
+            }
+        }
+        best.map(|(_, _, _, id)| id)
+    }
+
+    /// Whether we hold more that it lacks than what is on its way to it already.
+    fn has_use_for(&self, peer: &super::neighbour::Neighbour) -> bool {
+        let out = peer.uploads.len();
+        self.have
+            .minus(&peer.have)
+            .filter(|block| self.ledger.knows(*block))
+            .take(out + 1)
+            .count()
+            > out
+    }
+
+    /// The rate that a neighbour's progress is judged by: the best seen, in blocks a second.
+    fn fastest_rate(&self, now: Now) -> f64 {
+        let rate = |began: Now, blocks: u32| {
+            f64::from(blocks)
+                / now
+                    .saturating_since(began)
+                    .max(Duration::from_millis(200))
+                    .as_secs_f64()
+        };
+        self.peers
+            .values()
+            .filter(|peer| peer.wants)
+            .map(|peer| rate(peer.began, peer.have.len()))
+            .chain(self.wants.then(|| rate(self.began, self.have.len())))
+            .fold(1.0, f64::max)
+    }
+
+    /// Rare blocks that the neighbour lacks, those that we sent least first.
+    fn suggestions(&self, peer: &PeerId) -> Vec<BlockIndex> {
+        let Some(known) = self.peers.get(peer) else {
+            return Vec::new();
+        };
+        let mut rare: Vec<(u32, u16, BlockIndex)> = self
+            .have
+            .minus(&known.have)
+            .filter(|block| {
+                self.count(*block) <= RARE
+                    && self.ledger.knows(*block)
+                    && !known.is_being_sent(*block)
+            })
+            .map(|block| {
+                (
+                    self.sent.get(&block).copied().unwrap_or(0),
+                    self.count(block),
+                    block,
+                )
+            })
+            .take(64)
+            .collect();
+        rare.sort_unstable();
+        rare.into_iter()
+            .take(SUGGESTED)
+            .map(|(_, _, block)| block)
+            .collect()
+    }
+
+    pub(crate) fn handle_want(&mut self, cx: &mut Context<'_>, from: PeerId, want: &Want) {
+        let current = self.meta.as_ref().map(|meta| meta.version) == Some(want.version);
+        let holds = current && self.have.contains(want.block);
+        let Some(known) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let offered = matches!(known.uploads.get(&want.grant), Some(Upload::Offered { .. }));
+        if !offered || !holds {
+            if offered {
+                known.uploads.remove(&want.grant);
+                cx.slots.free_uploads(1);
+            }
+            let refusal = Cancel {
+                task: self.task,
+                version: want.version,
+                block: want.block,
+            };
+            cx.send(from, Message::Refuse(refusal));
+            return;
+        }
+        known.declined = None;
+        known.uploads.insert(
+            want.grant,
+            Upload::Sending {
+                block: want.block,
+                since: cx.now,
+            },
+        );
+        *self.sent.entry(want.block).or_default() += 1;
+        cx.out.push_back(Output::SendBlock {
+            to: from,
+            task: self.task,
+            version: want.version,
+            block: want.block,
+        });
+    }
+
+    pub(crate) fn handle_decline(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        grant: u32,
+        reason: DeclineReason,
+    ) {
+        let held = self.have.len();
+        let Some(known) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if known.uploads.remove(&grant).is_none() {
+            return;
+        }
+        cx.slots.free_uploads(1);
+        known.declined = Some(match reason {
+            DeclineReason::Nothing => Declined::Nothing {
+                held,
+                until: cx.now + NOTHING_PATIENCE,
+            },
+            DeclineReason::Full => Declined::Full {
+                until: cx.now + FULL_PATIENCE,
+            },
+        });
+        self.offer(cx);
+    }
+
+    pub(crate) fn handle_room(&mut self, cx: &mut Context<'_>, from: PeerId) {
+        if let Some(known) = self.peers.get_mut(&from) {
+            known.declined = None;
+        }
+        self.offer(cx);
+    }
+
+    /// The asker got the block elsewhere.
+    pub(crate) fn handle_cancel(&mut self, cx: &mut Context<'_>, from: PeerId, block: BlockIndex) {
+        if self.end_upload(cx, &from, block) {
+            cx.out.push_back(Output::StopSend {
+                to: from,
+                task: self.task,
+                block,
+            });
+            self.offer(cx);
+        }
+    }
+
+    /// A block left this node, or could not.
+    pub(crate) fn handle_sent(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: PeerId,
+        block: BlockIndex,
+        done: bool,
+    ) {
+        if !self.end_upload(cx, &to, block) {
+            return;
+        }
+        if done {
+            self.heard(cx.now, &to);
+        } else if let Some(version) = self.meta.as_ref().map(|meta| meta.version) {
+            cx.send(
+                to,
+                Message::Refuse(Cancel {
+                    task: self.task,
+                    version,
+                    block,
+                }),
+            );
+        }
+        self.offer(cx);
+    }
+
+    fn end_upload(&mut self, cx: &mut Context<'_>, to: &PeerId, block: BlockIndex) -> bool {
+        let Some(known) = self.peers.get_mut(to) else {
+            return false;
+        };
+        let grant = known
+            .uploads
+            .iter()
+            .find(|(_, upload)| matches!(upload, Upload::Sending { block: sent, .. } if *sent == block))
+            .map(|(grant, _)| *grant);
+        let Some(grant) = grant else { return false };
+        known.uploads.remove(&grant);
+        cx.slots.free_uploads(1);
+        true
+    }
+
+    /// Frees what is held for a neighbour that wants nothing more.
+    pub(super) fn end_uploads_to(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let before = known.uploads.len();
+        known
+            .uploads
+            .retain(|_, upload| matches!(upload, Upload::Sending { .. }));
+        cx.slots.free_uploads(before - known.uploads.len());
+    }
+
+    pub(super) fn cancel_all_uploads(&mut self, cx: &mut Context<'_>) {
+        for (id, peer) in &mut self.peers {
+            cx.slots.free_uploads(peer.uploads.len());
+            for upload in std::mem::take(&mut peer.uploads).values() {
+                if let Upload::Sending { block, .. } = upload {
+                    cx.out.push_back(Output::StopSend {
+                        to: *id,
+                        task: self.task,
+                        block: *block,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Takes slots back from neighbours from which nothing comes any more: they died without a word.
+    pub(super) fn end_silent_uploads(&mut self, cx: &mut Context<'_>) {
+        for (id, peer) in &mut self.peers {
+            let oldest = peer.uploads.values().map(|upload| match upload {
+                Upload::Offered { since } | Upload::Sending { since, .. } => *since,
+            });
+            let Some(oldest) = oldest.min() else { continue };
+            let quiet_since = oldest.max(peer.last_heard);
+            if cx.now.saturating_since(quiet_since) < SILENCE {
+                continue;
+            }
+            peer.silent = true;
+            cx.slots.free_uploads(peer.uploads.len());
+            for upload in std::mem::take(&mut peer.uploads).values() {
+                if let Upload::Sending { block, .. } = upload {
+                    cx.out.push_back(Output::StopSend {
+                        to: *id,
+                        task: self.task,
+                        block: *block,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The members as this node sees them, and which of them are a task's homes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use dfnode_gossip::{Member, PeerId};
+
+use crate::ids::TaskId;
+use crate::message::PeerRef;
+
+/// Ranks of homes that a task has.
+pub(crate) const HOME_RANKS: usize = 3;
+
+/// The live members, this node included.
+#[derive(Debug)]
+pub(crate) struct View {
+    me: PeerId,
+    leech: bool,
+    members: BTreeMap<PeerId, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    addr: Option<SocketAddr>,
+    leech: bool,
+}
+
+impl View {
+    pub(crate) const fn new(me: PeerId, leech: bool) -> Self {
+        Self {
+            me,
+            leech,
+            members: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) const fn me(&self) -> PeerId {
+        self.me
+    }
+
+    pub(crate) const fn leech(&self) -> bool {
+        self.leech
+    }
+
+    pub(crate) fn up(&mut self, member: &Member) {
+        if member.peer != self.me {
+            let known = Known {
+                addr: member.addrs.first().copied(),
+                leech: member.labels.leech,
+            };
+            self.members.insert(member.peer, known);
+        }
+    }
+
+    pub(crate) fn down(&mut self, peer: &PeerId) {
+        self.members.remove(peer);
+    }
+
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
+        *peer == self.me || self.members.contains_key(peer)
+    }
+
+    /// Whom and where, as told to others.
+    pub(crate) fn peer_ref(&self, peer: PeerId) -> PeerRef {
+        PeerRef {
+            peer,
+            addr: self.members.get(&peer).and_then(|known| known.addr),
+        }
+    }
+
+    /// The homes of a task, best first, by rendezvous hashing.
+    ///
+    /// Every node computes them alike from its own view, so nobody has to be asked; when a member leaves, only
+    /// the tasks that it was home to move. Leeches are homes only where nobody else is.
+    pub(crate) fn homes(&self, task: &TaskId) -> Vec<PeerId> {
+        let willing = self
+            .members
+            .iter()
+            .map(|(peer, known)| (known.leech, *peer))
+            .chain([(self.leech, self.me)]);
+        let mut best: Vec<(bool, u64, PeerId)> = Vec::with_capacity(HOME_RANKS + 1);
+        for (leech, peer) in willing {
+            best.push((!leech, score(task, &peer), peer));
+            best.sort_unstable_by(|a, b| b.cmp(a));
+            best.truncate(HOME_RANKS);
+        }
+        best.into_iter().map(|(_, _, peer)| peer).collect()
+    }
+}
+
+/// How well a member suits a task: uniform, and equal wherever it is computed.
+///
+/// Both ids are uniform already (hashes and public keys), so mixing 64 bits of each is enough; a cryptographic
+/// hash over 10,000 members would cost milliseconds per task.
+fn score(task: &TaskId, peer: &PeerId) -> u64 {
+    let word = |bytes: &[u8; 32], at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let (t, p) = (task.as_bytes(), peer.as_bytes());
+    let mut mixed =
+        word(t, 0) ^ word(p, 0).rotate_left(17) ^ word(p, 8).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    for half in [word(t, 8), word(p, 16)] {
+        mixed = (mixed ^ half).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^= mixed >> 29;
+        mixed = mixed.wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^= mixed >> 32;
+    }
+    mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(seed: u8) -> PeerId {
+        PeerId::from_bytes(*blake3::hash(&[seed]).as_bytes())
+    }
+
+    fn view(me: u8, others: impl IntoIterator<Item = u8>) -> View {
+        let mut view = View::new(peer(me), false);
+        for other in others {
+            view.members.insert(
+                peer(other),
+                Known {
+                    addr: None,
+                    leech: false,
+                },
+            );
+        }
+        view
+    }
+
+    #[test]
+    fn every_member_computes_the_same_homes() {
+        let task = TaskId::from_bytes(*blake3::hash(b"task").as_bytes());
+        let homes = view(0, 1..20).homes(&task);
+        assert_eq!(homes.len(), HOME_RANKS);
+        for me in 1..20 {
+            assert_eq!(
+                view(me, (0..20).filter(|other| *other != me)).homes(&task),
+                homes
+            );
+        }
+    }
+
+    #[test]
+    fn homes_spread_over_the_members() {
+        let view = view(0, 1..10);
+        let mut first = BTreeMap::<PeerId, u32>::new();
+        for seed in 0_u32..1000 {
+            let task = TaskId::from_bytes(*blake3::hash(&seed.to_le_bytes()).as_bytes());
+            *first.entry(view.homes(&task)[0]).or_default() += 1;
+        }
+        assert_eq!(first.len(), 10);
+        assert!(
+            first.values().all(|tasks| (50..200).contains(tasks)),
+            "{first:?}"
+        );
+    }
+
+    #[test]
+    fn when_the_first_home_goes_the_second_takes_its_place() {
+        let task = TaskId::from_bytes([7; 32]);
+        let mut view = view(0, 1..20);
+        let homes = view.homes(&task);
+        view.down(&homes[0]);
+        if homes[0] != peer(0) {
+            assert_eq!(view.homes(&task)[..2], homes[1..]);
+        }
+    }
+}
