@@ -7,3 +7,4 @@ pub mod get;
 pub mod identity;
 pub mod limits;
 mod private_file;
+pub mod store;

@@ -1,0 +1,493 @@
+//! One version of one task: its file, what waits to be written, and what is believed of it.
+//!
+//! A block is first *pending* (in memory, readable at once), then *written* (in the file, readable by
+//! descriptor), then *durable* (synced and named by the index). No lock is held over a write, a read or a
+//! sync; opening the file is the one call that may happen under none either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use dfnode_tracker::{BlockIndex, Meta, SignedBatch, TaskId, VersionId};
+use rustix::buffer::spare_capacity;
+use tokio::sync::watch;
+
+use super::about::About;
+use super::error::{PutError, ReadError, ReserveError};
+use super::index::{Indexed, TaskChange};
+use super::progress::{Progress, WriteFailure};
+use super::record::TaskRecord;
+
+/// Digests that a task's batches may hold, as a multiple of its blocks: signers may overlap.
+const MAX_DIGESTS_PER_BLOCK: u32 = 8;
+/// Digests that any task's batches may hold, however small it is or while its length is unknown.
+const MIN_DIGESTS: u32 = 1 << 16;
+
+/// Whether the place of a task is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Opening {
+    Pending,
+    Ready,
+    Failed(ReserveError),
+}
+
+pub(super) struct Entry {
+    pub(super) task: TaskId,
+    pub(super) version: VersionId,
+    /// Names the file; never used twice, so a late writer of a removed task harms nobody.
+    pub(super) generation: u64,
+    pub(super) path: PathBuf,
+    pub(super) opened: watch::Sender<Opening>,
+    pub(super) progress: watch::Sender<Progress>,
+    used_at_ms: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    meta: Meta,
+    about: About,
+    complete: bool,
+    removed: bool,
+    file: Option<Arc<File>>,
+    pending: BTreeMap<BlockIndex, Bytes>,
+    /// Blocks that a thread is writing now: a second writer of one leaves it to the first.
+    writing: BTreeSet<BlockIndex>,
+    /// Batches that the index does not have yet, and the number of the first.
+    batches: Vec<SignedBatch>,
+    first_batch: u64,
+    digests: u32,
+    /// Bytes were written since the last sync.
+    unsynced: bool,
+}
+
+/// What a put did.
+pub(super) struct Taken {
+    /// The file is open: hand the block to a writer.
+    pub(super) ready: bool,
+    /// How many bytes wait more (or, for a replaced block, fewer) than before.
+    pub(super) added: u64,
+    pub(super) freed: u64,
+}
+
+/// Where a block's bytes are.
+pub(super) enum Place {
+    Memory(Bytes),
+    File { range: Range<u64>, exact: bool },
+    Nowhere,
+}
+
+/// What is left to do after a block was written.
+pub(super) enum Written {
+    /// It is in the file; this many bytes wait no more.
+    Done(u64),
+    /// It was replaced meanwhile, or not written: it is to be written again.
+    Again,
+    /// The task is gone.
+    Dropped,
+}
+
+/// What one commit needs of a task.
+pub(super) struct Snapshot {
+    /// To sync before the index may name what `change` says.
+    pub(super) file: Option<Arc<File>>,
+    pub(super) change: TaskChange,
+}
+
+impl Entry {
+    pub(super) fn new(
+        task: TaskId,
+        meta: &Meta,
+        about: About,
+        generation: u64,
+        path: PathBuf,
+    ) -> Self {
+        Self {
+            task,
+            version: meta.version,
+            generation,
+            path,
+            opened: watch::Sender::new(Opening::Pending),
+            progress: watch::Sender::new(Progress::new(meta)),
+            used_at_ms: AtomicU64::new(0),
+            state: Mutex::new(State {
+                meta: meta.clone(),
+                about,
+                complete: false,
+                removed: false,
+                file: None,
+                pending: BTreeMap::new(),
+                writing: BTreeSet::new(),
+                batches: Vec::new(),
+                first_batch: 0,
+                digests: 0,
+                unsynced: false,
+            }),
+        }
+    }
+
+    /// A task as the index knows it.
+    pub(super) fn restored(indexed: &Indexed, path: PathBuf) -> Self {
+        let record = &indexed.record;
+        let entry = Self::new(
+            indexed.task,
+            &record.meta,
+            record.about.clone(),
+            record.generation,
+            path,
+        );
+        entry.opened.send_replace(Opening::Ready);
+        entry
+            .progress
+            .send_modify(|progress| progress.written = indexed.have.clone());
+        entry.used_at_ms.store(record.used_at_ms, Ordering::Relaxed);
+        {
+            let mut state = entry.lock();
+            state.complete = record.complete;
+            state.first_batch = indexed.next_batch;
+            state.digests = indexed
+                .batches
+                .iter()
+                .map(|batch| count(&batch.digests))
+                .sum();
+        }
+        entry
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn used_at_ms(&self) -> u64 {
+        self.used_at_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_used_at_ms(&self, at: u64) {
+        self.used_at_ms.store(at, Ordering::Relaxed);
+    }
+
+    pub(super) fn meta(&self) -> Meta {
+        self.lock().meta.clone()
+    }
+
+    pub(super) fn about(&self) -> About {
+        self.lock().about.clone()
+    }
+
+    pub(super) fn update_about(&self, change: impl FnOnce(&mut About)) {
+        change(&mut self.lock().about);
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.lock().complete
+    }
+
+    pub(super) fn set_complete(&self) {
+        self.lock().complete = true;
+    }
+
+    /// Bytes that the version is known to need: its length, or how far its blocks reach.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let state = self.lock();
+        let layout = state.meta.layout;
+        layout.length().unwrap_or_else(|| {
+            let written = self
+                .progress
+                .borrow()
+                .written
+                .runs()
+                .last()
+                .map_or(0, |run| run.end);
+            let pending = state
+                .pending
+                .last_key_value()
+                .map_or(0, |(block, _)| block.0 + 1);
+            layout.range_of_run(&(0..written.max(pending))).end
+        })
+    }
+
+    /// Whether it is a stream whose end is not known yet.
+    pub(super) fn grows(&self) -> bool {
+        self.lock().meta.layout.length().is_none()
+    }
+
+    /// Bytes that are in the file.
+    pub(super) fn written_bytes(&self) -> u64 {
+        let progress = self.progress.borrow();
+        let blocks = u64::from(progress.written.len()) * u64::from(progress.layout.block_bytes());
+        progress
+            .layout
+            .length()
+            .map_or(blocks, |length| blocks.min(length))
+    }
+
+    /// Learns what became known of the version since, and tries again after a failure.
+    pub(super) fn refresh(&self, meta: &Meta, about: About) {
+        {
+            let mut state = self.lock();
+            if state.meta.layout.length().is_none() {
+                state.meta = meta.clone();
+            }
+            state.about.merge(about);
+        }
+        self.progress.send_if_modified(|progress| {
+            let news =
+                progress.failure.is_some() || progress.layout.length() != meta.layout.length();
+            progress.failure = None;
+            if progress.layout.length().is_none() {
+                progress.layout = meta.layout;
+            }
+            news
+        });
+    }
+
+    /// Takes a block; it is readable from here on.
+    pub(super) fn put(&self, block: BlockIndex, bytes: Bytes) -> Result<Taken, PutError> {
+        let mut state = self.lock();
+        if state.removed || self.progress.borrow().failure.is_some() {
+            return Err(PutError::NotReserved);
+        }
+        let range = state.meta.layout.range_of(block);
+        let (wanted, given) = (range.end - range.start, bytes.len() as u64);
+        // Only the end of a stream tells how long its last block is.
+        let fits = given == wanted || (state.meta.layout.length().is_none() && given < wanted);
+        if !fits || given == 0 {
+            return Err(PutError::Length(block));
+        }
+        if self.take_back(block) {
+            state.complete = false;
+            state.unsynced = true;
+        }
+        let freed = state
+            .pending
+            .insert(block, bytes)
+            .map_or(0, |old| old.len() as u64);
+        let ready = *self.opened.borrow() == Opening::Ready;
+        Ok(Taken {
+            ready,
+            added: given,
+            freed,
+        })
+    }
+
+    /// Takes a written block out of what readers are told; `true` if it was in.
+    fn take_back(&self, block: BlockIndex) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let was_written = progress.written.remove(block);
+            progress.epoch += u32::from(was_written);
+            was_written
+        })
+    }
+
+    /// Drops a block that is not believed any more; returns how many bytes wait no more.
+    pub(super) fn discard(&self, block: BlockIndex) -> u64 {
+        let mut state = self.lock();
+        self.take_back(block);
+        state.complete = false;
+        state
+            .pending
+            .remove(&block)
+            .map_or(0, |bytes| bytes.len() as u64)
+    }
+
+    pub(super) fn put_batch(&self, batch: SignedBatch) -> Result<(), PutError> {
+        let mut state = self.lock();
+        if state.removed {
+            return Err(PutError::NotReserved);
+        }
+        let blocks = state.meta.layout.blocks().unwrap_or_default();
+        let limit = blocks
+            .saturating_mul(MAX_DIGESTS_PER_BLOCK)
+            .max(MIN_DIGESTS);
+        let digests = state.digests.saturating_add(count(&batch.digests));
+        if digests > limit {
+            return Err(PutError::TooManyBatches);
+        }
+        state.digests = digests;
+        state.batches.push(batch);
+        Ok(())
+    }
+
+    /// Where to find a block.
+    pub(super) fn locate(&self, block: BlockIndex) -> Place {
+        let state = self.lock();
+        if let Some(bytes) = state.pending.get(&block) {
+            return Place::Memory(bytes.clone());
+        }
+        if state.removed || !self.progress.borrow().written.contains(block) {
+            return Place::Nowhere;
+        }
+        let layout = state.meta.layout;
+        Place::File {
+            range: layout.range_of(block),
+            exact: layout.length().is_some(),
+        }
+    }
+
+    /// Reads a range of the file. Blocking.
+    pub(super) fn read_range(
+        &self,
+        range: &Range<u64>,
+        exact: bool,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let file = self.file()?;
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let offset = range.start + bytes.len() as u64;
+            match rustix::io::pread(&file, spare_capacity(&mut bytes), offset) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(ReadError::Io(errno.into())),
+            }
+        }
+        bytes.truncate(length);
+        let whole = bytes.len() == length || (!exact && !bytes.is_empty());
+        Ok(whole.then(|| Bytes::from(bytes)))
+    }
+
+    /// The open file. Blocking, briefly.
+    pub(super) fn file(&self) -> io::Result<Arc<File>> {
+        if let Some(file) = &self.lock().file {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&self.path)?);
+        let mut state = self.lock();
+        Ok(Arc::clone(state.file.get_or_insert(file)))
+    }
+
+    /// Makes the file. Blocking. Returns the blocks that waited for it, or that the task was removed.
+    pub(super) fn create_file(&self) -> io::Result<Option<Vec<BlockIndex>>> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        let mut state = self.lock();
+        if state.removed {
+            return Ok(None);
+        }
+        state.file = Some(Arc::new(file));
+        state.unsynced = true;
+        self.opened.send_replace(Opening::Ready);
+        Ok(Some(state.pending.keys().copied().collect()))
+    }
+
+    /// Lets go of the file if nothing is under way; it opens again when needed.
+    pub(super) fn close_idle(&self) {
+        let mut state = self.lock();
+        if state.pending.is_empty() && state.writing.is_empty() && !state.unsynced {
+            state.file = None;
+        }
+    }
+
+    /// A block to write now and its place, unless another thread is at it.
+    pub(super) fn begin_write(&self, block: BlockIndex) -> Option<(Bytes, u64)> {
+        let mut state = self.lock();
+        let bytes = state.pending.get(&block)?.clone();
+        let offset = state.meta.layout.range_of(block).start;
+        state.writing.insert(block).then_some((bytes, offset))
+    }
+
+    /// The block that [`begin_write`](Self::begin_write) gave is in the file, or could not be written.
+    pub(super) fn end_write_if(&self, block: BlockIndex, bytes: &Bytes, in_file: bool) -> Written {
+        let mut state = self.lock();
+        state.writing.remove(&block);
+        match state.pending.get(&block) {
+            None => return Written::Dropped,
+            Some(current) if !in_file || current.as_ptr() != bytes.as_ptr() => {
+                return Written::Again;
+            }
+            Some(_) => {}
+        }
+        state.pending.remove(&block);
+        state.unsynced = true;
+        self.progress.send_modify(|progress| {
+            progress.written.insert(block);
+        });
+        Written::Done(bytes.len() as u64)
+    }
+
+    /// The rest of the task cannot be written; returns how many bytes wait no more.
+    pub(super) fn fail(&self, failure: WriteFailure) -> u64 {
+        let mut state = self.lock();
+        state.writing.clear();
+        self.progress
+            .send_modify(|progress| progress.failure = Some(failure));
+        take_pending(&mut state)
+    }
+
+    /// The task's place could not be made ready, or is taken away; returns how many bytes wait no more.
+    pub(super) fn remove(&self, why: ReserveError) -> u64 {
+        let mut state = self.lock();
+        state.removed = true;
+        state.file = None;
+        self.opened.send_if_modified(|opening| {
+            let waited = *opening == Opening::Pending;
+            if waited {
+                *opening = Opening::Failed(why);
+            }
+            waited
+        });
+        self.progress.send_modify(|progress| progress.gone = true);
+        take_pending(&mut state)
+    }
+
+    /// What the next commit is to make durable; `None` if there is nothing to believe.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        let mut state = self.lock();
+        if state.removed || *self.opened.borrow() != Opening::Ready {
+            return None;
+        }
+        let unsynced = std::mem::take(&mut state.unsynced);
+        let batches = std::mem::take(&mut state.batches);
+        let first_batch = state.first_batch;
+        state.first_batch += batches.len() as u64;
+        let record = TaskRecord {
+            generation: self.generation,
+            used_at_ms: self.used_at_ms(),
+            complete: state.complete,
+            meta: state.meta.clone(),
+            about: state.about.clone(),
+        };
+        let have = self.progress.borrow().written.clone();
+        let change = TaskChange {
+            task: self.task,
+            record,
+            have,
+            first_batch,
+            batches,
+        };
+        Some(Snapshot {
+            file: state.file.clone().filter(|_| unsynced),
+            change,
+        })
+    }
+
+    /// The commit of a snapshot failed: the next one does it again.
+    pub(super) fn undo_snapshot(&self, snapshot: Snapshot) {
+        let mut state = self.lock();
+        state.unsynced |= snapshot.file.is_some();
+        state.first_batch = snapshot.change.first_batch;
+        let newer = std::mem::replace(&mut state.batches, snapshot.change.batches);
+        state.batches.extend(newer);
+    }
+}
+
+fn take_pending(state: &mut State) -> u64 {
+    std::mem::take(&mut state.pending)
+        .values()
+        .map(|bytes| bytes.len() as u64)
+        .sum()
+}
+
+fn count<T>(items: &[T]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,232 @@
+//! What is on disk, as far as it is believed: the one place that names redb.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use dfnode_tracker::{BlockSet, Holds, SignedBatch, TaskId};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tracing::warn;
+
+use super::record::{BadRecord, Kind, TaskRecord, frame, unframe};
+
+const INDEX_FILE: &str = "index.redb";
+/// Where a damaged index is kept, for whoever wants to know what happened.
+const ASIDE_FILE: &str = "index.damaged";
+/// Memory that the index may use for its pages.
+const PAGE_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+const TASKS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("tasks");
+const HAVE: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("have");
+const BATCHES: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::new("batches");
+
+/// The index on disk. Used by one thread at a time: it is never on the way of a block.
+pub(super) struct Index {
+    path: PathBuf,
+    /// Absent after an error of the disk: the next use opens it again.
+    database: Mutex<Option<Database>>,
+}
+
+/// What the index believes of a task.
+pub(super) struct Indexed {
+    pub(super) task: TaskId,
+    pub(super) record: TaskRecord,
+    pub(super) have: BlockSet,
+    pub(super) batches: Vec<SignedBatch>,
+    /// The number that the next batch gets.
+    pub(super) next_batch: u64,
+}
+
+/// What one commit changes. Removals come first.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) removed: Vec<TaskId>,
+    pub(super) tasks: Vec<TaskChange>,
+}
+
+/// A task as it is to be believed from now on.
+pub(super) struct TaskChange {
+    pub(super) task: TaskId,
+    pub(super) record: TaskRecord,
+    pub(super) have: BlockSet,
+    /// The number of the first of `batches`.
+    pub(super) first_batch: u64,
+    pub(super) batches: Vec<SignedBatch>,
+}
+
+/// Why the index did not do what it was asked. It is as before.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IndexError {
+    /// The database's own error.
+    #[error("{0}")]
+    Database(#[source] Box<redb::Error>),
+    /// The database's code met something that it did not expect.
+    #[error("the file is damaged")]
+    Panicked,
+    /// The records say something that no store wrote.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+}
+
+impl<E: Into<redb::Error>> From<E> for IndexError {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+impl Index {
+    /// Opens the index in `folder`. A damaged one is put aside and begun anew, empty.
+    pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Indexed>), IndexError> {
+        let path = folder.join(INDEX_FILE);
+        let loaded = open_database(&path).and_then(|database| {
+            let tasks = guarded(|| load(&database))?;
+            Ok((database, tasks))
+        });
+        let (database, tasks) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                warn!(index = %path.display(), %error, "the index of the cache is damaged; the cache starts empty");
+                // Both may fail if there was no file; then opening says so.
+                let _ = fs::rename(&path, folder.join(ASIDE_FILE));
+                let _ = fs::remove_file(&path);
+                (open_database(&path)?, Vec::new())
+            }
+        };
+        Ok((
+            Self {
+                path,
+                database: Mutex::new(Some(database)),
+            },
+            tasks,
+        ))
+    }
+
+    /// Makes `changes` durable, all or none.
+    pub(super) fn apply(&self, changes: &Changes) -> Result<(), IndexError> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => open_database(&self.path)?,
+        };
+        guarded(|| commit(&database, changes))?;
+        *slot = Some(database);
+        Ok(())
+    }
+}
+
+/// Runs what reads a file that may hold anything: the database may panic on what it cannot be.
+fn guarded<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(IndexError::Panicked))
+}
+
+fn open_database(path: &Path) -> Result<Database, IndexError> {
+    guarded(|| {
+        let database = Database::builder()
+            .set_cache_size(PAGE_CACHE_BYTES)
+            .create(path)?;
+        let transaction = begin(&database)?;
+        transaction.open_table(TASKS)?;
+        transaction.open_table(HAVE)?;
+        transaction.open_table(BATCHES)?;
+        transaction.commit()?;
+        Ok(database)
+    })
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, IndexError> {
+    let mut transaction = database.begin_write()?;
+    // So that opening after a crash does not walk the whole index.
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+fn commit(database: &Database, changes: &Changes) -> Result<(), IndexError> {
+    let transaction = begin(database)?;
+    {
+        let mut tasks = transaction.open_table(TASKS)?;
+        let mut have = transaction.open_table(HAVE)?;
+        let mut batches = transaction.open_table(BATCHES)?;
+        for task in &changes.removed {
+            let key = task.as_bytes();
+            tasks.remove(key)?;
+            have.remove(key)?;
+            batches.retain_in((key, 0)..=(key, u64::MAX), |_, _| false)?;
+        }
+        for change in &changes.tasks {
+            let key = change.task.as_bytes();
+            let holds = Holds::pack(&change.have, change.record.meta.layout.blocks());
+            tasks.insert(
+                key,
+                frame(Kind::Task, &change.record)
+                    .ok_or(BadRecord)?
+                    .as_slice(),
+            )?;
+            have.insert(key, frame(Kind::Have, &holds).ok_or(BadRecord)?.as_slice())?;
+            for (number, batch) in (change.first_batch..).zip(&change.batches) {
+                batches.insert(
+                    (key, number),
+                    frame(Kind::Batch, batch).ok_or(BadRecord)?.as_slice(),
+                )?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn load(database: &Database) -> Result<Vec<Indexed>, IndexError> {
+    let transaction = database.begin_read()?;
+    let have = transaction.open_table(HAVE)?;
+    let mut batches: BTreeMap<TaskId, Vec<(u64, Option<SignedBatch>)>> = BTreeMap::new();
+    for row in transaction.open_table(BATCHES)?.iter()? {
+        let (key, record) = row?;
+        let (task, number) = key.value();
+        let batch = unframe(Kind::Batch, record.value()).ok();
+        batches
+            .entry(TaskId::from_bytes(*task))
+            .or_default()
+            .push((number, batch));
+    }
+    let mut tasks = Vec::new();
+    for row in transaction.open_table(TASKS)?.iter()? {
+        let (key, record) = row?;
+        let task = TaskId::from_bytes(*key.value());
+        let holds = have.get(key.value())?;
+        let holds = holds
+            .as_ref()
+            .map(redb::AccessGuard::value)
+            .unwrap_or_default();
+        let batches = batches.remove(&task).unwrap_or_default();
+        match indexed(task, record.value(), holds, batches) {
+            Ok(indexed) => tasks.push(indexed),
+            Err(error) => warn!(%task, %error, "a task of the cache is dropped"),
+        }
+    }
+    Ok(tasks)
+}
+
+fn indexed(
+    task: TaskId,
+    record: &[u8],
+    holds: &[u8],
+    batches: Vec<(u64, Option<SignedBatch>)>,
+) -> Result<Indexed, BadRecord> {
+    let record: TaskRecord = unframe(Kind::Task, record)?;
+    if !record.meta.is_sound() {
+        return Err(BadRecord);
+    }
+    let holds: Holds = unframe(Kind::Have, holds)?;
+    let have = holds.unpack(record.meta.layout.blocks()).ok_or(BadRecord)?;
+    let next_batch = batches.last().map_or(0, |(number, _)| number + 1);
+    // A lost batch costs trust in its blocks only: whoever restores asks for their digests again.
+    let batches = batches.into_iter().filter_map(|(_, batch)| batch).collect();
+    Ok(Indexed {
+        task,
+        record,
+        have,
+        batches,
+        next_batch,
+    })
+}

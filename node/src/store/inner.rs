@@ -1,0 +1,451 @@
+//! What the store's threads share: the tasks, the room they take, and who is in use.
+//!
+//! Lock order: the rack before a task's state, never the other way; neither is held over disk work.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dfnode_tracker::{Meta, TaskId, VersionId};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::about::About;
+use super::committer::Committer;
+use super::entry::Entry;
+use super::error::ReserveError;
+use super::index::Index;
+use super::lock::FolderLock;
+use super::progress::WriteFailure;
+use super::writer::{Job, WriteQueue};
+use super::{StoreConfig, StoreEvent};
+use crate::ambient;
+
+/// Reads between two rounds that close idle files: at most so many are open without being in use.
+const READS_PER_SWEEP: usize = 256;
+
+pub(super) struct Inner {
+    pub(super) folder: PathBuf,
+    pub(super) config: StoreConfig,
+    pub(super) queue: WriteQueue,
+    pub(super) committer: Committer,
+    pub(super) index: Index,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) evicted_tasks: AtomicU64,
+    rack: Mutex<Rack>,
+    /// One reservation decides at a time, or two would both take the last room.
+    admission: Mutex<()>,
+    events: mpsc::UnboundedSender<StoreEvent>,
+    _lock: FolderLock,
+}
+
+/// Every task, and the room it has.
+#[derive(Default)]
+pub(super) struct Rack {
+    pub(super) slots: BTreeMap<TaskId, Slot>,
+    pub(super) pins: BTreeMap<TaskId, u32>,
+    pub(super) used_bytes: u64,
+    next_generation: u64,
+    last_use_ms: u64,
+    reads_since_sweep: usize,
+}
+
+pub(super) struct Slot {
+    pub(super) entry: Arc<Entry>,
+    /// Bytes that are counted for it.
+    pub(super) charge: u64,
+    /// Its room is not decided yet: it is not evicted.
+    admitted: bool,
+}
+
+impl Rack {
+    fn next_use_ms(&mut self) -> u64 {
+        self.last_use_ms = ambient::unix_millis().max(self.last_use_ms + 1);
+        self.last_use_ms
+    }
+
+    fn charge(&mut self, task: TaskId, bytes: u64) {
+        if let Some(slot) = self.slots.get_mut(&task) {
+            self.used_bytes = self.used_bytes - slot.charge + bytes;
+            slot.charge = bytes;
+        }
+    }
+
+    fn is_evictable(&self, task: TaskId, slot: &Slot) -> bool {
+        slot.admitted && !self.pins.contains_key(&task)
+    }
+
+    fn least_used(&self) -> Option<TaskId> {
+        let evictable = self
+            .slots
+            .iter()
+            .filter(|(task, slot)| self.is_evictable(**task, slot));
+        evictable
+            .min_by_key(|(_, slot)| slot.entry.used_at_ms())
+            .map(|(task, _)| *task)
+    }
+
+    /// What the tasks of other entries may still write.
+    fn outstanding(&self) -> u64 {
+        self.slots
+            .values()
+            .map(|slot| slot.charge.saturating_sub(slot.entry.written_bytes()))
+            .sum()
+    }
+}
+
+/// What is to be done about a want of room.
+enum Room {
+    Enough,
+    Evict(TaskId),
+    None(ReserveError),
+}
+
+impl Inner {
+    pub(super) fn new(
+        folder: PathBuf,
+        config: StoreConfig,
+        index: Index,
+        lock: FolderLock,
+        events: mpsc::UnboundedSender<StoreEvent>,
+    ) -> Self {
+        Self {
+            folder,
+            config,
+            queue: WriteQueue::new(),
+            committer: Committer::new(),
+            index,
+            written_bytes: AtomicU64::new(0),
+            evicted_tasks: AtomicU64::new(0),
+            rack: Mutex::new(Rack::default()),
+            admission: Mutex::new(()),
+            events,
+            _lock: lock,
+        }
+    }
+
+    pub(super) fn rack(&self) -> MutexGuard<'_, Rack> {
+        self.rack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn path_of(&self, task: TaskId, generation: u64) -> PathBuf {
+        self.folder.join(format!("{task}.{generation:x}"))
+    }
+
+    /// Puts a task that was restored on the rack.
+    pub(super) fn restore(&self, entry: Entry) {
+        let (task, charge) = (entry.task, entry.needed_bytes());
+        let mut rack = self.rack();
+        rack.next_generation = rack.next_generation.max(entry.generation + 1);
+        rack.last_use_ms = rack.last_use_ms.max(entry.used_at_ms());
+        rack.used_bytes += charge;
+        rack.slots.insert(
+            task,
+            Slot {
+                entry: Arc::new(entry),
+                charge,
+                admitted: true,
+            },
+        );
+    }
+
+    pub(super) fn entry(&self, task: TaskId) -> Option<Arc<Entry>> {
+        self.rack()
+            .slots
+            .get(&task)
+            .map(|slot| Arc::clone(&slot.entry))
+    }
+
+    pub(super) fn version(&self, task: TaskId, version: VersionId) -> Option<Arc<Entry>> {
+        self.entry(task).filter(|entry| entry.version == version)
+    }
+
+    /// The task's entry for a version; `true` if it is new and its place is to be made ready.
+    pub(super) fn enter(&self, task: TaskId, meta: &Meta, about: About) -> (Arc<Entry>, bool) {
+        if let Some(entry) = self.version(task, meta.version) {
+            entry.refresh(meta, about);
+            self.rack().charge(task, entry.needed_bytes());
+            self.committer.touch(&entry, 0);
+            return (entry, false);
+        }
+        self.remove(task);
+        let mut rack = self.rack();
+        let generation = rack.next_generation;
+        rack.next_generation += 1;
+        let entry = Arc::new(Entry::new(
+            task,
+            meta,
+            about,
+            generation,
+            self.path_of(task, generation),
+        ));
+        entry.set_used_at_ms(rack.next_use_ms());
+        rack.slots.insert(
+            task,
+            Slot {
+                entry: Arc::clone(&entry),
+                charge: 0,
+                admitted: false,
+            },
+        );
+        (entry, true)
+    }
+
+    /// Makes the place of a new entry ready. Blocking.
+    pub(super) fn open(&self, entry: &Arc<Entry>) {
+        let made = self.make_room(entry).and_then(|()| {
+            entry.create_file().map_err(|error| ReserveError::Io {
+                why: error.to_string(),
+            })
+        });
+        match made {
+            Ok(Some(waiting)) => {
+                self.queue.push(waiting.into_iter().map(|block| Job {
+                    entry: Arc::clone(entry),
+                    block,
+                }));
+                self.committer.touch(entry, 0);
+            }
+            Ok(None) => unlink(entry),
+            Err(error) => {
+                debug!(task = %entry.task, %error, "no place in the cache");
+                self.remove_generation(entry.task, Some(entry.generation), error);
+            }
+        }
+    }
+
+    fn make_room(&self, entry: &Entry) -> Result<(), ReserveError> {
+        let _one_at_a_time = self
+            .admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let need = entry.needed_bytes();
+        loop {
+            match self.judge_room(entry, need, self.free_bytes()) {
+                Room::Enough => return Ok(()),
+                Room::Evict(task) => self.evict(task),
+                Room::None(error) => return Err(error),
+            }
+        }
+    }
+
+    fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
+        let mut rack = self.rack();
+        let evictable: u64 = rack
+            .slots
+            .iter()
+            .filter(|(task, slot)| rack.is_evictable(**task, slot))
+            .map(|(_, slot)| slot.charge)
+            .sum();
+        let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
+        let wanted_free = rack
+            .outstanding()
+            .saturating_add(need)
+            .saturating_add(floor);
+        let held = rack.used_bytes - evictable;
+        if need > quota.saturating_sub(held) {
+            return Room::None(ReserveError::NoRoom {
+                need_bytes: need,
+                held_bytes: held,
+                cache_bytes: quota,
+            });
+        }
+        // Without evicting in vain: what others fill the disk with is not ours to give.
+        if free.saturating_add(evictable) < wanted_free {
+            return Room::None(ReserveError::DiskFull {
+                need_bytes: need,
+                free_bytes: free,
+                floor_bytes: floor,
+            });
+        }
+        if free >= wanted_free && need <= quota.saturating_sub(rack.used_bytes) {
+            let Some(slot) = rack.slots.get_mut(&entry.task) else {
+                return Room::None(ReserveError::Gone);
+            };
+            if slot.entry.generation != entry.generation {
+                return Room::None(ReserveError::Gone);
+            }
+            slot.admitted = true;
+            rack.charge(entry.task, need);
+            return Room::Enough;
+        }
+        rack.least_used().map_or(
+            Room::None(ReserveError::DiskFull {
+                need_bytes: need,
+                free_bytes: free,
+                floor_bytes: floor,
+            }),
+            Room::Evict,
+        )
+    }
+
+    fn free_bytes(&self) -> u64 {
+        super::disk_bytes(&self.folder).map_or(u64::MAX, |(_, free)| free)
+    }
+
+    /// Streams grow without having told how far; what is beyond the quota goes, least used first.
+    pub(super) fn enforce_quota(&self) {
+        loop {
+            let victim = {
+                let mut rack = self.rack();
+                let growing: Vec<(TaskId, u64)> = rack
+                    .slots
+                    .iter()
+                    .filter(|(_, slot)| slot.admitted && slot.entry.grows())
+                    .map(|(task, slot)| (*task, slot.entry.needed_bytes()))
+                    .collect();
+                for (task, bytes) in growing {
+                    rack.charge(task, bytes);
+                }
+                if rack.used_bytes <= self.config.cache_bytes {
+                    None
+                } else {
+                    rack.least_used()
+                }
+            };
+            let Some(task) = victim else { return };
+            self.evict(task);
+        }
+    }
+
+    /// Evicts the least used task, if there is one that may go.
+    pub(super) fn evict_one(&self) -> bool {
+        let victim = self.rack().least_used();
+        if let Some(task) = victim {
+            self.evict(task);
+        }
+        victim.is_some()
+    }
+
+    pub(super) fn evict(&self, task: TaskId) {
+        let freed_bytes = self.remove(task);
+        self.evicted_tasks.fetch_add(1, Ordering::Relaxed);
+        debug!(%task, freed_bytes, "evicted");
+        self.tell(StoreEvent::Evicted { task });
+    }
+
+    fn tell(&self, event: StoreEvent) {
+        // Nobody listens any more when the node is stopping.
+        let _ = self.events.send(event);
+    }
+
+    /// Removes a task, its file and its records; returns the bytes that it was charged.
+    pub(super) fn remove(&self, task: TaskId) -> u64 {
+        self.remove_generation(task, None, ReserveError::Gone)
+    }
+
+    pub(super) fn remove_generation(
+        &self,
+        task: TaskId,
+        generation: Option<u64>,
+        why: ReserveError,
+    ) -> u64 {
+        let slot = {
+            let mut rack = self.rack();
+            let is_it =
+                |slot: &Slot| generation.is_none_or(|wanted| wanted == slot.entry.generation);
+            if !rack.slots.get(&task).is_some_and(is_it) {
+                return 0;
+            }
+            rack.charge_nothing(task)
+        };
+        let Some((entry, charge)) = slot else {
+            return 0;
+        };
+        self.queue.count_waiting(0, entry.remove(why));
+        unlink(&entry);
+        self.committer.doom(task);
+        charge
+    }
+
+    /// A block is in its file.
+    pub(super) fn written(&self, entry: &Arc<Entry>, bytes: u64) {
+        self.queue.count_waiting(0, bytes);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.committer.touch(entry, bytes);
+    }
+
+    /// The rest of a task cannot be written. What is written stays, and a new reservation goes on from it.
+    pub(super) fn fail(&self, entry: &Entry, failure: WriteFailure) {
+        warn!(task = %entry.task, %failure, "a task can no longer be written to the cache");
+        self.queue.count_waiting(0, entry.fail(failure.clone()));
+        self.tell(StoreEvent::Failed {
+            task: entry.task,
+            failure,
+        });
+    }
+
+    pub(super) fn pin(&self, task: TaskId) {
+        *self.rack().pins.entry(task).or_insert(0) += 1;
+        self.touch(task);
+    }
+
+    pub(super) fn unpin(&self, task: TaskId) {
+        let mut rack = self.rack();
+        let count = rack.pins.get(&task).copied().unwrap_or_default();
+        if count > 1 {
+            rack.pins.insert(task, count - 1);
+            return;
+        }
+        rack.pins.remove(&task);
+        drop(rack);
+        self.touch(task);
+        if let Some(entry) = self.entry(task) {
+            entry.close_idle();
+        }
+    }
+
+    /// The task was used now.
+    pub(super) fn touch(&self, task: TaskId) {
+        let entry = {
+            let mut rack = self.rack();
+            let now = rack.next_use_ms();
+            let Some(slot) = rack.slots.get(&task) else {
+                return;
+            };
+            slot.entry.set_used_at_ms(now);
+            Arc::clone(&slot.entry)
+        };
+        self.committer.touch(&entry, 0);
+    }
+
+    /// Keeps the number of files bounded that reads opened and nobody closed.
+    pub(super) fn sweep_files(&self) {
+        let mut rack = self.rack();
+        rack.reads_since_sweep += 1;
+        if rack.reads_since_sweep < READS_PER_SWEEP {
+            return;
+        }
+        rack.reads_since_sweep = 0;
+        let idle: Vec<Arc<Entry>> = rack
+            .slots
+            .iter()
+            .filter(|(task, _)| !rack.pins.contains_key(*task))
+            .map(|(_, slot)| Arc::clone(&slot.entry))
+            .collect();
+        drop(rack);
+        for entry in idle {
+            entry.close_idle();
+        }
+    }
+}
+
+impl Rack {
+    fn charge_nothing(&mut self, task: TaskId) -> Option<(Arc<Entry>, u64)> {
+        let slot = self.slots.remove(&task)?;
+        self.used_bytes -= slot.charge;
+        Some((slot.entry, slot.charge))
+    }
+}
+
+fn unlink(entry: &Entry) {
+    match fs::remove_file(&entry.path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            warn!(path = %entry.path.display(), %error, "cannot remove a file of the cache");
+        }
+    }
+}

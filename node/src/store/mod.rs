@@ -1,0 +1,566 @@
+//! Blocks on disk: what a node keeps, gives, and believes after a crash.
+//!
+//! One file per version of a task, written out of order. A block that is [`put`](Store::put) can be read at
+//! once, from memory; writers bring it into the file a moment later, and at most a second or 64 MiB behind
+//! them a commit syncs the file and names the block in the index. After a crash only the index is believed:
+//! what it names is on disk, what it does not name never was.
+//!
+//! Every method may be called from an event loop: disk work happens on the store's threads or on the
+//! runtime's blocking ones. [`Store::open`], [`Store::open_file`] and [`Store::remove`] make a few short
+//! system calls of their own.
+
+mod about;
+mod committer;
+mod entry;
+mod error;
+mod index;
+mod inner;
+mod lock;
+mod progress;
+mod record;
+mod reopen;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use dfnode_tracker::{BlockDigest, BlockIndex, BlockSet, Meta, SignedBatch, TaskId, VersionId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+pub use self::about::About;
+pub use self::error::{OpenError, PutError, ReadError, ReserveError};
+pub use self::progress::{Progress, WriteFailure};
+
+use self::entry::{Entry, Opening, Place};
+use self::inner::Inner;
+use self::writer::Job;
+
+/// Bytes that may wait in memory to be written before [`Store::room`] asks to pause.
+const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
+/// The part of a disk that the cache takes if nothing is said.
+const DEFAULT_SHARE: u64 = 10;
+/// What is left free on a disk in any case, unless it is small.
+const DEFAULT_FLOOR_BYTES: u64 = 1 << 30;
+/// The part of a small disk that is left free.
+const FLOOR_SHARE: u64 = 50;
+
+/// How much the store may keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The most bytes that the store's own tasks may take. Default: 10 GiB; a node sets a tenth of the disk.
+    pub cache_bytes: u64,
+    /// Bytes of the disk that are left to others, whatever `cache_bytes` says. Default: 1 GiB.
+    pub free_floor_bytes: u64,
+    /// Threads that write. Default: 2; a file takes one writer at a time.
+    pub writers: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 10 << 30,
+            free_floor_bytes: DEFAULT_FLOOR_BYTES,
+            writers: 2,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// A tenth of the disk that `folder` lies on, and a floor that suits its size.
+    ///
+    /// # Errors
+    /// If the disk does not tell its size.
+    pub fn for_disk_of(folder: &Path) -> io::Result<Self> {
+        let (total, _free) = disk_bytes(folder)?;
+        Ok(Self {
+            cache_bytes: total / DEFAULT_SHARE,
+            free_floor_bytes: DEFAULT_FLOOR_BYTES.min(total / FLOOR_SHARE),
+            ..Self::default()
+        })
+    }
+}
+
+/// The size of the disk that `folder` lies on, and what of it this user may still fill.
+///
+/// # Errors
+/// If the folder is not there or the disk does not tell.
+pub fn disk_bytes(folder: &Path) -> io::Result<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok((
+        disk.f_blocks.saturating_mul(disk.f_frsize),
+        disk.f_bavail.saturating_mul(disk.f_frsize),
+    ))
+}
+
+/// What [`Store::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What it holds.
+    pub tasks: Vec<StoredTask>,
+    /// What it does of its own accord. At most two events per task that is in it.
+    pub events: mpsc::UnboundedReceiver<StoreEvent>,
+}
+
+/// A task as it was found on disk.
+#[derive(Debug, Clone)]
+pub struct StoredTask {
+    /// Which.
+    pub task: TaskId,
+    /// Its version.
+    pub meta: Meta,
+    /// Where it came from.
+    pub about: About,
+    /// The blocks that are on disk.
+    pub have: BlockSet,
+    /// The signed digests that came with them.
+    pub batches: Vec<SignedBatch>,
+    /// Whether the whole was checked.
+    pub complete: bool,
+    /// When it was last used, in milliseconds since 1970.
+    pub used_at_ms: u64,
+}
+
+/// What a store does of its own accord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// A task had to make room: nothing of it is left.
+    Evicted {
+        /// Which.
+        task: TaskId,
+    },
+    /// No further block of a task can be written; what is written stays.
+    Failed {
+        /// Which.
+        task: TaskId,
+        /// Why.
+        failure: WriteFailure,
+    },
+}
+
+/// A task in the store, for lists.
+#[derive(Debug, Clone)]
+pub struct TaskSummary {
+    /// Which.
+    pub task: TaskId,
+    /// Its version.
+    pub meta: Meta,
+    /// Where it came from.
+    pub about: About,
+    /// How many of its blocks are in its file.
+    pub blocks: u32,
+    /// How many bytes those are.
+    pub bytes: u64,
+    /// Whether the whole was checked.
+    pub complete: bool,
+    /// Whether somebody uses it now.
+    pub pinned: bool,
+    /// When it was last used, in milliseconds since 1970.
+    pub used_at_ms: u64,
+}
+
+/// The store in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes that its tasks take or have reserved.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub cache_bytes: u64,
+    /// How many tasks it holds.
+    pub tasks: usize,
+    /// Bytes in memory that wait to be written.
+    pub waiting_bytes: u64,
+    /// Bytes written since it was opened.
+    pub written_bytes: u64,
+    /// Tasks evicted since it was opened.
+    pub evicted_tasks: u64,
+}
+
+/// A handle to the store; clones are cheap and mean the same.
+///
+/// When the last one is dropped the store writes and commits what it has, then lets go of the folder.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Threads>);
+
+struct Threads {
+    inner: Arc<Inner>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("folder", &self.inner.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in `folder`, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// If another process has it open or the folder cannot be used. A damaged index is no error: the store
+    /// then begins anew, empty.
+    pub fn open(folder: &Path, config: StoreConfig) -> Result<Opened, OpenError> {
+        let (events, received) = mpsc::unbounded_channel();
+        let (inner, tasks) = reopen::reopen(folder, config, events)?;
+        let inner = Arc::new(inner);
+        let failed = |source| OpenError::Folder {
+            path: folder.to_owned(),
+            source,
+        };
+        let writers = (0..inner.config.writers.max(1))
+            .map(|number| spawn(&inner, format!("store-write-{number}"), writer::run))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed)?;
+        let committer = spawn(&inner, "store-commit".to_owned(), committer::run).map_err(failed)?;
+        inner.enforce_quota();
+        let threads = Threads {
+            inner,
+            writers: Mutex::new(writers),
+            committer: Mutex::new(Some(committer)),
+        };
+        Ok(Opened {
+            store: Self(Arc::new(threads)),
+            tasks,
+            events: received,
+        })
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.0.inner
+    }
+
+    /// Makes a place for a version of a task.
+    ///
+    /// Blocks may be put as soon as this returns; they wait in memory for their file. The work goes on
+    /// whether or not the future is polled. Called again for the same version it takes over a length that
+    /// became known, and lets writing go on after a failure; for another version, it first drops the older
+    /// one, file and records. [`pin`](Self::pin) the task first, or it may be evicted before its first use.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If there is no room, even after evicting what is not in use. The store then holds nothing of the task.
+    pub fn reserve(
+        &self,
+        task: TaskId,
+        meta: &Meta,
+        about: About,
+    ) -> impl Future<Output = Result<(), ReserveError>> + Send + use<> {
+        let (entry, is_new) = self.inner().enter(task, meta, about);
+        let mut opened = entry.opened.subscribe();
+        if is_new {
+            let inner = Arc::clone(self.inner());
+            drop(spawn_blocking(move || inner.open(&entry)));
+        }
+        async move {
+            let opened = opened
+                .wait_for(|opening| *opening != Opening::Pending)
+                .await;
+            match opened.as_deref() {
+                Ok(Opening::Ready) => Ok(()),
+                Ok(Opening::Failed(error)) => Err(error.clone()),
+                Ok(Opening::Pending) | Err(_) => Err(ReserveError::Gone),
+            }
+        }
+    }
+
+    /// Keeps a verified block; it can be read from here on. Never waits: see [`room`](Self::room).
+    ///
+    /// A block that is there already is replaced, and [`Progress::epoch`] grows.
+    ///
+    /// # Errors
+    /// If nothing is reserved for this version, or the block does not fit it.
+    pub fn put(
+        &self,
+        task: TaskId,
+        version: VersionId,
+        block: BlockIndex,
+        bytes: Bytes,
+    ) -> Result<(), PutError> {
+        let inner = self.inner();
+        let entry = inner.version(task, version).ok_or(PutError::NotReserved)?;
+        let taken = entry.put(block, bytes)?;
+        inner.queue.count_waiting(taken.added, taken.freed);
+        if taken.ready {
+            inner.queue.push([Job { entry, block }]);
+        }
+        Ok(())
+    }
+
+    /// Returns when the writers keep up. Whoever feeds the store awaits this before it fetches more.
+    pub async fn room(&self) {
+        // The sender lives as long as the store does.
+        let _ = self
+            .inner()
+            .queue
+            .waiting()
+            .wait_for(|bytes| *bytes < MAX_WAITING_BYTES)
+            .await;
+    }
+
+    /// Keeps signed digests with the task.
+    ///
+    /// # Errors
+    /// If nothing is reserved for the task, or it has more batches than it can need.
+    pub fn put_batch(&self, task: TaskId, batch: SignedBatch) -> Result<(), PutError> {
+        let entry = self
+            .inner()
+            .version(task, batch.version)
+            .ok_or(PutError::NotReserved)?;
+        entry.put_batch(batch)?;
+        self.inner().committer.touch(&entry, 0);
+        Ok(())
+    }
+
+    /// The bytes of a block, from memory or from disk.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] if it is not here, [`ReadError::Damaged`] if its file became too short (it is
+    /// then dropped), [`ReadError::Io`] if the disk fails.
+    pub async fn read(
+        &self,
+        task: TaskId,
+        version: VersionId,
+        block: BlockIndex,
+    ) -> Result<Bytes, ReadError> {
+        self.read_checked(task, version, block, None).await
+    }
+
+    /// As [`read`](Self::read), and the bytes are those of `digest`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); other bytes are [`ReadError::Damaged`], and the block is dropped.
+    pub async fn read_verified(
+        &self,
+        task: TaskId,
+        version: VersionId,
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) -> Result<Bytes, ReadError> {
+        self.read_checked(task, version, block, Some(digest)).await
+    }
+
+    async fn read_checked(
+        &self,
+        task: TaskId,
+        version: VersionId,
+        block: BlockIndex,
+        digest: Option<BlockDigest>,
+    ) -> Result<Bytes, ReadError> {
+        let entry = self
+            .inner()
+            .version(task, version)
+            .ok_or(ReadError::Absent)?;
+        match entry.locate(block) {
+            Place::Memory(bytes) => Ok(bytes),
+            Place::Nowhere => Err(ReadError::Absent),
+            Place::File { range, exact } => {
+                let reader = Arc::clone(&entry);
+                let read = spawn_blocking(move || {
+                    let bytes = reader.read_range(&range, exact)?;
+                    Ok(bytes.filter(|bytes| {
+                        digest.is_none_or(|digest| BlockDigest::of(bytes) == digest)
+                    }))
+                });
+                let read: Result<Option<Bytes>, ReadError> =
+                    read.await.map_err(io::Error::other)?;
+                self.inner().sweep_files();
+                read?.ok_or_else(|| {
+                    self.discard_from(&entry, block);
+                    ReadError::Damaged(block)
+                })
+            }
+        }
+    }
+
+    /// Drops a block that is not believed any more. It may be put again.
+    pub fn discard(&self, task: TaskId, block: BlockIndex) {
+        if let Some(entry) = self.inner().entry(task) {
+            self.discard_from(&entry, block);
+        }
+    }
+
+    fn discard_from(&self, entry: &Arc<Entry>, block: BlockIndex) {
+        self.inner().queue.count_waiting(0, entry.discard(block));
+        self.inner().committer.touch(entry, 0);
+    }
+
+    /// Tells which blocks of a task are in its file, for those who read by descriptor.
+    pub fn progress(&self, task: TaskId) -> Option<watch::Receiver<Progress>> {
+        self.inner()
+            .entry(task)
+            .map(|entry| entry.progress.subscribe())
+    }
+
+    /// The task's file, for reading only and with a position of its own: to hash, or to hand to a caller.
+    ///
+    /// It stays readable after the task was removed.
+    ///
+    /// # Errors
+    /// If the task is not here or its place not ready, or the disk fails.
+    pub fn open_file(&self, task: TaskId) -> Result<File, ReadError> {
+        let entry = self.inner().entry(task).ok_or(ReadError::Absent)?;
+        if *entry.opened.borrow() != Opening::Ready {
+            return Err(ReadError::Absent);
+        }
+        Ok(File::open(&entry.path)?)
+    }
+
+    /// Keeps a task from being evicted while the pin lives. It need not be in the store yet.
+    pub fn pin(&self, task: TaskId) -> Pin {
+        self.inner().pin(task);
+        Pin {
+            inner: Arc::clone(self.inner()),
+            task,
+        }
+    }
+
+    /// Counts as a use of the task: the least used is evicted first.
+    pub fn touch(&self, task: TaskId) {
+        self.inner().touch(task);
+    }
+
+    /// Changes what is remembered of a task.
+    pub fn update_about(&self, task: TaskId, change: impl FnOnce(&mut About)) {
+        if let Some(entry) = self.inner().entry(task) {
+            entry.update_about(change);
+            self.inner().committer.touch(&entry, 0);
+        }
+    }
+
+    /// Remembers that the whole task was checked.
+    pub fn complete(&self, task: TaskId) {
+        if let Some(entry) = self.inner().entry(task) {
+            entry.set_complete();
+            self.inner().committer.touch(&entry, 0);
+        }
+    }
+
+    /// Removes a task, in use or not; returns the bytes that it took. Who has its file open may read on.
+    pub fn remove(&self, task: TaskId) -> u64 {
+        self.inner().remove(task)
+    }
+
+    /// Evicts what nobody used since `unix_ms` and nobody uses now.
+    pub fn evict_unused_since(&self, unix_ms: u64) {
+        let stale = self
+            .list()
+            .into_iter()
+            .filter(|summary| !summary.pinned && summary.used_at_ms < unix_ms);
+        stale.for_each(|summary| self.inner().evict(summary.task));
+    }
+
+    /// Returns when everything put so far is on disk and named by the index.
+    pub async fn flush(&self) {
+        let inner = self.inner();
+        let ticket = inner.queue.next_ticket();
+        // Both senders live as long as the store does.
+        let _ = inner.queue.low_water().wait_for(|low| *low >= ticket).await;
+        let (asked, mut served) = inner.committer.ask();
+        let _ = served.wait_for(|served| *served >= asked).await;
+    }
+
+    /// Writes and commits everything, then lets go of the folder, unless another handle still lives.
+    pub async fn close(self) {
+        self.flush().await;
+        // A failure to join is a panic of a store thread, which has been reported as such.
+        let _ = spawn_blocking(move || drop(self)).await;
+    }
+
+    /// Every task in the store.
+    pub fn list(&self) -> Vec<TaskSummary> {
+        let rack = self.inner().rack();
+        let summary = |(task, slot): (&TaskId, &inner::Slot)| TaskSummary {
+            task: *task,
+            meta: slot.entry.meta(),
+            about: slot.entry.about(),
+            blocks: slot.entry.progress.borrow().written.len(),
+            bytes: slot.entry.written_bytes(),
+            complete: slot.entry.is_complete(),
+            pinned: rack.pins.contains_key(task),
+            used_at_ms: slot.entry.used_at_ms(),
+        };
+        rack.slots.iter().map(summary).collect()
+    }
+
+    /// What is remembered of a task.
+    pub fn about(&self, task: TaskId) -> Option<About> {
+        self.inner().entry(task).map(|entry| entry.about())
+    }
+
+    /// The store in numbers.
+    pub fn stats(&self) -> StoreStats {
+        let inner = self.inner();
+        let rack = inner.rack();
+        StoreStats {
+            used_bytes: rack.used_bytes,
+            cache_bytes: inner.config.cache_bytes,
+            tasks: rack.slots.len(),
+            waiting_bytes: *inner.queue.waiting().borrow(),
+            written_bytes: inner.written_bytes.load(Ordering::Relaxed),
+            evicted_tasks: inner.evicted_tasks.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn spawn(inner: &Arc<Inner>, name: String, run: fn(&Inner)) -> io::Result<JoinHandle<()>> {
+    let inner = Arc::clone(inner);
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || run(&inner))
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.inner.queue.stop();
+        let writers =
+            std::mem::take(&mut *self.writers.lock().unwrap_or_else(PoisonError::into_inner));
+        for writer in writers {
+            // A panic of a writer has been reported as such; the commit is what matters now.
+            let _ = writer.join();
+        }
+        self.inner.committer.stop();
+        if let Some(committer) = self
+            .committer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            let _ = committer.join();
+        }
+    }
+}
+
+/// Keeps a task from being evicted while it lives.
+pub struct Pin {
+    inner: Arc<Inner>,
+    task: TaskId,
+}
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pin")
+            .field("task", &self.task)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.inner.unpin(self.task);
+    }
+}

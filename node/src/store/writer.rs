@@ -1,0 +1,163 @@
+//! Blocks on their way from memory into files, by threads that may block.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use dfnode_tracker::BlockIndex;
+use tokio::sync::watch;
+
+use super::entry::{Entry, Written};
+use super::inner::Inner;
+use super::progress::WriteFailure;
+
+/// A block of a task to write.
+pub(super) struct Job {
+    pub(super) entry: Arc<Entry>,
+    pub(super) block: BlockIndex,
+}
+
+/// What is to be written, in order. Its length is bounded by who watches [`WriteQueue::waiting`].
+pub(super) struct WriteQueue {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Every job with a lower ticket is done.
+    low_water: watch::Sender<u64>,
+    /// Bytes in memory that are in no file yet.
+    waiting: watch::Sender<u64>,
+}
+
+struct State {
+    jobs: VecDeque<(u64, Job)>,
+    in_flight: BTreeSet<u64>,
+    next: u64,
+    stop: bool,
+}
+
+impl WriteQueue {
+    pub(super) fn new() -> Self {
+        let state = State {
+            jobs: VecDeque::new(),
+            in_flight: BTreeSet::new(),
+            next: 0,
+            stop: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            low_water: watch::Sender::new(0),
+            waiting: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut state = self.lock();
+        for job in jobs {
+            let ticket = state.next;
+            state.next += 1;
+            state.jobs.push_back((ticket, job));
+            self.wake.notify_one();
+        }
+    }
+
+    /// The ticket that the next job gets: once the low water is there, everything pushed so far is done.
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.lock().next
+    }
+
+    pub(super) fn low_water(&self) -> watch::Receiver<u64> {
+        self.low_water.subscribe()
+    }
+
+    pub(super) fn waiting(&self) -> watch::Receiver<u64> {
+        self.waiting.subscribe()
+    }
+
+    pub(super) fn count_waiting(&self, added: u64, freed: u64) {
+        self.waiting
+            .send_modify(|bytes| *bytes = (*bytes + added).saturating_sub(freed));
+    }
+
+    /// Writers end once everything is written.
+    pub(super) fn stop(&self) {
+        self.lock().stop = true;
+        self.wake.notify_all();
+    }
+
+    fn take(&self) -> Option<(u64, Job)> {
+        let mut state = self.lock();
+        loop {
+            if let Some((ticket, job)) = state.jobs.pop_front() {
+                state.in_flight.insert(ticket);
+                return Some((ticket, job));
+            }
+            if state.stop {
+                return None;
+            }
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self, ticket: u64) {
+        let mut state = self.lock();
+        state.in_flight.remove(&ticket);
+        let queued = state.jobs.front().map_or(state.next, |(ticket, _)| *ticket);
+        let low = state
+            .in_flight
+            .first()
+            .map_or(queued, |first| queued.min(*first));
+        self.low_water
+            .send_if_modified(|water| std::mem::replace(water, low) != low);
+    }
+}
+
+/// Writes until the queue is stopped and empty. One of several threads.
+pub(super) fn run(inner: &Inner) {
+    while let Some((ticket, job)) = inner.queue.take() {
+        write(inner, &job);
+        inner.queue.done(ticket);
+    }
+}
+
+fn write(inner: &Inner, job: &Job) {
+    while let Some((bytes, offset)) = job.entry.begin_write(job.block) {
+        let outcome = job
+            .entry
+            .file()
+            .and_then(|file| file.write_all_at(&bytes, offset));
+        let written = job.entry.end_write_if(job.block, &bytes, outcome.is_ok());
+        match (outcome, written) {
+            (Ok(()), Written::Done(count)) => {
+                inner.written(&job.entry, count);
+                return;
+            }
+            (Err(error), Written::Again) if is_full(&error) && inner.evict_one() => {}
+            (Ok(()), Written::Again) => {}
+            (_, Written::Dropped) => return,
+            (Err(error), Written::Done(_) | Written::Again) => {
+                let failure = if is_full(&error) {
+                    WriteFailure::NoSpace
+                } else {
+                    WriteFailure::Io(error.to_string())
+                };
+                inner.fail(&job.entry, failure);
+                return;
+            }
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
