@@ -1,5 +1,6 @@
 //! Nodes of one cluster on the hosts of a lab.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,8 @@ use crate::lab::{Finished, Host, Job, Lab, Process, Usage, take_turn};
 
 /// The binary under test.
 pub(crate) const DFNODE: &str = env!("CARGO_BIN_EXE_dfnode");
+/// Set for the tests, it is the daemons' log level.
+const LOG_LEVEL: &str = "DFNODE_E2E_LOG";
 /// How long a node may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -154,6 +157,9 @@ impl<'lab> Node<'lab> {
         let mut command = self.host.command("env");
         command.args(["-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
         command.arg(format!("HOME={}", self.host.dir().display()));
+        if let Ok(level) = env::var(LOG_LEVEL) {
+            command.arg(format!("DFNODE_LOG_LEVEL={level}"));
+        }
         command.args(
             self.options
                 .env

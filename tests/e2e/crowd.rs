@@ -15,6 +15,8 @@ pub(crate) const ONE_COPY: f64 = 1.02;
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// How much longer than the bound the last finisher may take.
 const NEAR_THE_BOUND: f64 = 1.25;
+/// How many times as long as curl from nginx a small file of a neighbour may take.
+const TIMES_CURL: u32 = 3;
 
 /// The file that a node's host downloads into.
 pub(crate) fn output(node: &Node<'_>) -> PathBuf {
@@ -181,4 +183,52 @@ fn a_small_file_is_read_from_the_source_exactly_once_however_many_ask() {
             origin.requests()
         );
     }
+}
+
+#[test]
+fn a_small_file_that_a_neighbour_holds_comes_nearly_as_fast_as_with_curl() {
+    let Some(_turn) = can_run(&["nginx", "curl"]) else {
+        return;
+    };
+    let files = if full() { 51 } else { 7 };
+    let lab = Lab::new(2, Shape::Mbit(100), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let cluster = Cluster::start(&lab);
+    let [holder, asker] = cluster.nodes() else {
+        unreachable!("two hosts")
+    };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for number in 0..files {
+        let name = format!("file-{number}");
+        let content = noise(number, 4096);
+        origin.publish(&name, &content);
+        let url = origin.url(&name);
+        expect_right(
+            holder,
+            &holder.get(&url, &output(holder)).run(),
+            &sha256(&content),
+        );
+        let got = asker.get(&url, &output(asker)).run();
+        expect_right(asker, &got, &sha256(&content));
+        ours.push(got.took());
+        let mut curl = asker.host().command("curl");
+        curl.args(["-sS", "-o"])
+            .arg(asker.host().dir().join("curled"))
+            .arg(&url);
+        theirs.push(Job::new(curl).run().expect_success("curl").took());
+        // One read by the holder, one by curl.
+        assert_eq!(
+            origin.copies(&name).gets,
+            2,
+            "{name}: {:#?}",
+            origin.requests()
+        );
+    }
+    ours.sort();
+    theirs.sort();
+    let (ours, theirs) = (ours[ours.len() / 2], theirs[theirs.len() / 2]);
+    assert!(
+        !full() || ours <= theirs * TIMES_CURL,
+        "{ours:?}, and {theirs:?} with curl"
+    );
 }

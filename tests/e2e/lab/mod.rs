@@ -13,12 +13,14 @@ mod netns;
 mod process;
 mod ready;
 
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 pub(crate) use self::link::{Counters, Shape};
 use self::netns::Netns;
@@ -28,6 +30,8 @@ pub(crate) use self::ready::{program, take_turn};
 /// The name under which every host finds the source.
 pub(crate) const SOURCE_NAME: &str = "source.test";
 
+/// Set, it keeps what a failed test's hosts wrote.
+const KEEP: &str = "DFNODE_E2E_KEEP";
 /// Labs that this process has built: two that live at once must not share names.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -109,6 +113,16 @@ fn peer_name(place: u16) -> String {
     match u8::try_from(place) {
         Ok(small @ 0..26) => format!("peer-{}", char::from(b'a' + small)),
         _ => format!("peer-{}", place + 1),
+    }
+}
+
+impl Drop for Lab {
+    /// Keeps the folder, with all logs, of a test that failed while `DFNODE_E2E_KEEP` is set.
+    fn drop(&mut self) {
+        if thread::panicking() && env::var_os(KEEP).is_some() {
+            self.dir.disable_cleanup(true);
+            eprintln!("kept: {}", self.dir().display());
+        }
     }
 }
 
