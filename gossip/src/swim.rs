@@ -4,19 +4,23 @@
 //! a queue. Events do not travel in foca's packets: its custom broadcasts starve behind membership
 //! updates, have no cap, and wait behind the slowest item (see `docs/protocol-gossip.md`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, OwnedNotification, State, Timer};
-use rand::SeedableRng;
+use foca::{
+    AccumulatingRuntime, Foca, Incarnation, NoCustomBroadcast, OwnedNotification, State, Timer,
+    TimerToken,
+};
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, SeedableRng};
 
 use crate::wire::{Header, Record, Standing, swim_datagram};
 use crate::{Config, Member, Now, PeerId, Violation};
 
 mod codec;
+mod doubt;
 mod identity;
 mod pace;
 mod register;
@@ -48,11 +52,15 @@ pub(crate) enum News {
     Down(PeerId),
     /// We were taken for dead and came back as somebody newer.
     Rejoined(Member),
+    /// We lost everybody, so we must have been cut off; whoever finds us finds somebody newer.
+    Renewed(Member),
 }
+
+type SwimFoca = Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>;
 
 /// One node's share of SWIM.
 pub(crate) struct Swim {
-    foca: Foca<Identity, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    foca: SwimFoca,
     runtime: AccumulatingRuntime<Identity>,
     register: Arc<Mutex<Register>>,
     timers: Timers,
@@ -61,6 +69,12 @@ pub(crate) struct Swim {
     /// The cluster's size that foca's configuration is for.
     paced_for: usize,
     news: VecDeque<News>,
+    /// Marks foca's timers of this life.
+    token: Option<TimerToken>,
+    /// Everybody that we knew when we lost sight of all.
+    lost: BTreeMap<PeerId, Member>,
+    is_cut_off: bool,
+    seeds: Xoshiro256PlusPlus,
     caught_up: Option<Now>,
     recounted: Option<Now>,
     left: bool,
@@ -70,14 +84,9 @@ impl Swim {
     pub(crate) fn new(config: Config, me: Member, seed: u64) -> Self {
         let me = Identity::new(me);
         let register = Arc::new(Mutex::new(Register::new(me.clone())));
-        let foca = Foca::new(
-            me,
-            foca_config(&config, 1),
-            Xoshiro256PlusPlus::seed_from_u64(seed),
-            Codec::new(Arc::clone(&register)),
-        );
+        let mut seeds = Xoshiro256PlusPlus::seed_from_u64(seed);
         Self {
-            foca,
+            foca: new_foca(&config, me, &mut seeds, &register),
             runtime: AccumulatingRuntime::new(),
             register,
             timers: Timers::default(),
@@ -85,6 +94,10 @@ impl Swim {
             config,
             paced_for: 1,
             news: VecDeque::new(),
+            token: None,
+            lost: BTreeMap::new(),
+            is_cut_off: false,
+            seeds,
             caught_up: None,
             recounted: None,
             left: false,
@@ -121,6 +134,12 @@ impl Swim {
         if !self.register().admit(&from) {
             return Err(Violation::TooManyMembers);
         }
+        self.register().vet(Record {
+            member: header.src,
+            incarnation: header.src_incarnation,
+            standing: Standing::Alive,
+        });
+        self.revive(now);
         let handled = self.foca.handle_data(packet, &mut self.runtime);
         self.after(now);
         handled.map_err(|error| violation_of(&error))
@@ -153,7 +172,7 @@ impl Swim {
                 }
                 None
             }
-            Timer::RemoveDown(id) => Some(id.member().peer),
+            Timer::RemoveDown(id) => Some(id.peer),
             Timer::ProbeRandomMember(_)
             | Timer::SendIndirectProbe { .. }
             | Timer::PeriodicAnnounce(_)
@@ -163,36 +182,11 @@ impl Swim {
         // An incomplete probe is the only error possible here. foca has started the next one already.
         let _incomplete = self.foca.handle_timer(timer, &mut self.runtime);
         if let Some(peer) = forgotten
-            && !self
-                .records()
-                .any(|record| record.id().member().peer == peer)
+            && !self.records().any(|record| record.id().peer == peer)
         {
             self.register().forget(&peer);
         }
         self.drain(now);
-    }
-
-    /// Takes over what another node knows. With `tell`, what is new is passed on by gossip.
-    ///
-    /// What others call down and we have never met is left out: else the dead would be remembered
-    /// for as long as two nodes forget them at different times.
-    pub(crate) fn apply(&mut self, now: Now, records: Vec<Record>, tell: bool) {
-        if self.left {
-            return;
-        }
-        self.recount_if_full(now);
-        let mut usable = Vec::with_capacity(records.len());
-        for record in records {
-            let known = self.register().knows(&record.member.peer);
-            if known || record.standing != Standing::Down {
-                usable.extend(self.register().vet(record));
-            }
-        }
-        // Only a broken codec could fail here, and ours cannot.
-        let _infallible = self
-            .foca
-            .apply_many(usable.into_iter(), tell, &mut self.runtime);
-        self.after(now);
     }
 
     /// All that we know of others, the dead included.
@@ -203,15 +197,18 @@ impl Swim {
     /// A member by its key, dead or alive.
     pub(crate) fn find(&self, peer: &PeerId) -> Option<Member> {
         self.records()
-            .find(|record| record.id().member().peer == *peer)
-            .map(|record| record.id().member().clone())
+            .find(|record| record.id().peer == *peer)
+            .map(|record| record.id().member())
+            .or_else(|| self.lost.get(peer))
+            .cloned()
     }
 
-    /// The members that we think are down.
+    /// The members that we lost sight of.
     pub(crate) fn down(&self) -> impl Iterator<Item = &Member> {
         self.records()
             .filter(|record| record.state() == State::Down)
             .map(|record| record.id().member())
+            .chain(self.lost.values())
     }
 
     /// Makes `me` our own record; it must be newer than the present one.
@@ -239,7 +236,14 @@ impl Swim {
 
     fn after(&mut self, now: Now) {
         self.drain(now);
+        self.revive(now);
         self.catch_up(now);
+        self.start_over_if_cut_off();
+        // A new identity is not connected until foca looks around.
+        let _infallible = self
+            .foca
+            .apply_many(std::iter::empty(), false, &mut self.runtime);
+        self.drain(now);
         self.adapt();
     }
 
@@ -257,6 +261,9 @@ impl Swim {
             });
         }
         while let Some((after, timer)) = self.runtime.to_schedule() {
+            if let Timer::ProbeRandomMember(token) = timer {
+                self.token = Some(token);
+            }
             let after = self.awareness.stretch(&timer, after);
             self.timers.add(now + after, timer);
         }
@@ -267,16 +274,27 @@ impl Swim {
 
     fn note(&mut self, notification: OwnedNotification<Identity>) {
         match notification {
-            OwnedNotification::MemberUp(id) => self.news.push_back(News::Up(id.member().clone())),
-            OwnedNotification::MemberDown(id) => self.news.push_back(News::Down(id.member().peer)),
+            OwnedNotification::MemberUp(id) => {
+                self.lost.remove(&id.peer);
+                self.register().came_up(&id.peer);
+                self.news.push_back(News::Up(id.member().clone()));
+            }
+            OwnedNotification::MemberDown(id) => {
+                let incarnation = self.incarnation(&id);
+                self.news.push_back(News::Down(id.peer));
+                self.register().went_down(id, incarnation);
+            }
             OwnedNotification::Rename(_, id) => {
+                self.register().came_up(&id.peer);
                 self.news.push_back(News::Changed(id.member().clone()));
             }
             OwnedNotification::Rejoin(id) => {
                 self.register().set_me(id.clone());
                 self.news.push_back(News::Rejoined(id.member().clone()));
             }
-            OwnedNotification::Active | OwnedNotification::Idle | OwnedNotification::Defunct => {}
+            OwnedNotification::Idle => self.is_cut_off = true,
+            OwnedNotification::Active => self.is_cut_off = false,
+            OwnedNotification::Defunct => {}
         }
     }
 
@@ -325,10 +343,7 @@ impl Swim {
             .is_none_or(|last| now - last >= RECOUNT_PERIOD);
         if due && self.register().is_full() {
             self.recounted = Some(now);
-            let known = self
-                .records()
-                .map(|record| record.id().member().peer)
-                .collect();
+            let known = self.records().map(|record| record.id().peer).collect();
             self.register().recount(known);
         }
     }
@@ -339,6 +354,11 @@ impl Swim {
                 && record.state() == State::Suspect
                 && record.incarnation() == incarnation
         })
+    }
+
+    fn incarnation(&self, id: &Identity) -> Incarnation {
+        let record = self.records().find(|record| record.id() == id);
+        record.map_or(0, foca::Member::incarnation)
     }
 
     fn records(&self) -> impl Iterator<Item = &foca::Member<Identity>> {
@@ -352,6 +372,21 @@ impl Swim {
     fn register(&self) -> MutexGuard<'_, Register> {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn new_foca(
+    config: &Config,
+    me: Identity,
+    seeds: &mut Xoshiro256PlusPlus,
+    register: &Arc<Mutex<Register>>,
+) -> SwimFoca {
+    let rng = Xoshiro256PlusPlus::seed_from_u64(seeds.next_u64());
+    Foca::new(
+        me,
+        foca_config(config, 1),
+        rng,
+        Codec::new(Arc::clone(register)),
+    )
 }
 
 fn violation_of(error: &foca::Error) -> Violation {

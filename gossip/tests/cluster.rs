@@ -210,3 +210,27 @@ fn an_idle_node_sends_at_most_700_bytes_a_second() {
         assert!(datagrams + syncs <= 700.0);
     }
 }
+
+#[test]
+fn one_who_was_cut_off_comes_back_without_disturbing_the_others() {
+    let mut world = World::new(SEED);
+    world.cluster(20, secs(1));
+    world.run(secs(10));
+    world.split(|index| u8::from(index == 4));
+    world.run(secs(60));
+    assert!(!world.sees(4, 15) && !world.sees(15, 4));
+    world.heal();
+    let took = world.run_until(secs(60), World::is_complete);
+    println!("back after {took:?}");
+    assert!(took.is_some());
+    world.run(secs(60));
+    for index in world.alive().filter(|index| *index != 4) {
+        let downs = &world.nodes[index].seen.downs;
+        assert_eq!(
+            downs.keys().collect::<Vec<_>>(),
+            [&world.peer(4)],
+            "node {index}"
+        );
+    }
+    assert!(world.is_complete());
+}

@@ -33,6 +33,7 @@ impl Gossip {
                 self.plan.rejoined(now);
                 self.outputs.push_back(Output::Renewed(me));
             }
+            News::Renewed(me) => self.outputs.push_back(Output::Renewed(me)),
         }
     }
 

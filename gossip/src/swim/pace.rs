@@ -82,7 +82,7 @@ impl Awareness {
     /// The highest score; all waits are at most this much plus one times as long.
     const MAX_SCORE: u32 = 2;
     /// A timer this late counts against us.
-    const LATE: Duration = Duration::from_millis(500);
+    const LATE: Duration = Duration::from_secs(1);
     /// Time without incident that takes one from the score, and time after one incident during
     /// which others do not add to it: they have the same cause.
     const RECOVERY: Duration = Duration::from_secs(10);
@@ -166,8 +166,8 @@ mod tests {
         let wait = |awareness: &Awareness| awareness.stretch(&Timer::ProbeRandomMember(0), second);
         let at = |seconds: u64| Now::from_micros(seconds * 1_000_000);
         assert_eq!(wait(&awareness), second);
-        awareness.timer_was_late(at(1), second);
-        awareness.timer_was_late(at(2), second);
+        awareness.timer_was_late(at(1), 2 * second);
+        awareness.timer_was_late(at(2), 2 * second);
         assert_eq!(wait(&awareness), 2 * second, "one cause counts once");
         awareness.was_suspected(at(9));
         awareness.was_suspected(at(15));

@@ -1,6 +1,8 @@
 //! What the codec must know to judge the records that pass through it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use foca::{Incarnation, State};
 
 use super::identity::{Identity, from_record};
 use crate::wire::{Record, Standing};
@@ -11,6 +13,10 @@ pub(super) struct Register {
     me: Identity,
     leaving: bool,
     known: BTreeSet<PeerId>,
+    /// Those that were alive and went down, and the incarnation in which they did.
+    down: BTreeMap<PeerId, (Identity, Incarnation)>,
+    /// Records that prove that one of them lives.
+    proofs: Vec<foca::Member<Identity>>,
     /// Somebody suspects us.
     suspected: bool,
     /// The highest generation of another life of ours that was seen.
@@ -23,6 +29,8 @@ impl Register {
             me,
             leaving: false,
             known: BTreeSet::new(),
+            down: BTreeMap::new(),
+            proofs: Vec::new(),
             suspected: false,
             other_life: None,
         }
@@ -58,6 +66,28 @@ impl Register {
 
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.known.remove(peer);
+        self.down.remove(peer);
+    }
+
+    /// Forgets everybody.
+    pub(super) fn forget_all(&mut self) {
+        self.known.clear();
+        self.down.clear();
+        self.proofs.clear();
+    }
+
+    pub(super) fn went_down(&mut self, id: Identity, incarnation: Incarnation) {
+        self.down.insert(id.peer, (id, incarnation));
+    }
+
+    pub(super) fn came_up(&mut self, peer: &PeerId) {
+        self.down.remove(peer);
+    }
+
+    /// Members that we think are down and that live: they answered a suspicion after the one that
+    /// brought them down.
+    pub(super) fn take_proofs(&mut self) -> Vec<foca::Member<Identity>> {
+        std::mem::take(&mut self.proofs)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -83,7 +113,12 @@ impl Register {
     /// declare down and so confuse the others, and nobody new when the cluster is full.
     pub(super) fn vet(&mut self, record: Record) -> Option<foca::Member<Identity>> {
         if record.member.peer != self.me.peer {
-            return self.admit(&record.member.peer).then(|| from_record(record));
+            let known = self
+                .admit(&record.member.peer)
+                .then(|| from_record(record))?;
+            self.proofs
+                .extend(self.proves_life(&known).then(|| known.clone()));
+            return Some(known);
         }
         if record.member == *self.me.member() {
             self.suspected |= record.standing == Standing::Suspect;
@@ -94,13 +129,30 @@ impl Register {
         None
     }
 
+    fn proves_life(&self, record: &foca::Member<Identity>) -> bool {
+        record.state() != State::Down
+            && self
+                .down
+                .get(&record.id().peer)
+                .is_some_and(|(id, incarnation)| {
+                    id == record.id() && record.incarnation() > *incarnation
+                })
+    }
+
     /// What others shall read when foca speaks of `record`.
     ///
     /// When our record changes, foca announces that the old one is down, and others would drop us
     /// until they hear of the new one. They hear of the new one instead.
     pub(super) fn word(&self, record: Record) -> Record {
-        if record.member.peer != self.me.peer || self.leaving {
+        if record.member.peer != self.me.peer {
             return record;
+        }
+        if self.leaving {
+            // Nothing proves life after this.
+            return Record {
+                incarnation: Incarnation::MAX,
+                ..record
+            };
         }
         // foca renews by itself before it says so: then the record that goes down is still ours.
         let renewing = record.standing == Standing::Down && record.member == *self.me.member();
