@@ -1,6 +1,6 @@
 //! The machine: a switchboard between its parts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -44,21 +44,15 @@ pub struct Gossip {
     /// When news are passed on next.
     next_spread: Option<Now>,
     outbox: Outbox,
-    /// Our slots: written in this life, or left over from an earlier one and withdrawn then.
-    own: BTreeMap<Key, Own>,
+    /// Our slots that were written in this life.
+    written: BTreeSet<Key>,
+    /// Our slots from an earlier life, and when they are withdrawn unless they are written again.
+    inherited: BTreeMap<Key, Now>,
     clock: Clock,
     plan: Plan,
     rng: Xoshiro256PlusPlus,
     outputs: VecDeque<Output>,
     left: bool,
-}
-
-/// Where a slot of ours comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Own {
-    Written,
-    /// An earlier life's claim. Withdrawn at that time unless it is made again.
-    Inherited(Now),
 }
 
 impl Gossip {
@@ -75,7 +69,8 @@ impl Gossip {
             spread: Spread::default(),
             next_spread: None,
             outbox: Outbox::new(&config, now),
-            own: BTreeMap::new(),
+            written: BTreeSet::new(),
+            inherited: BTreeMap::new(),
             clock,
             plan: Plan::new(now),
             rng,
@@ -121,11 +116,8 @@ impl Gossip {
         if self.left {
             return None;
         }
-        let orphans = self.own.values().filter_map(|own| match own {
-            Own::Inherited(until) => Some(*until),
-            Own::Written => None,
-        });
-        orphans
+        let inherited = self.inherited.values().copied();
+        inherited
             .chain([self.plan.next()])
             .chain(self.swim.poll_timeout())
             .chain(self.slots.poll_timeout())
@@ -210,7 +202,8 @@ impl Gossip {
     ) -> Result<(), PublishError> {
         let key = self.admit_own(subject, kind, &body)?;
         self.rewrite(now, &key, Some(body))?;
-        self.own.insert(key, Own::Written);
+        self.written.insert(key);
+        self.inherited.remove(&key);
         self.settle(now);
         Ok(())
     }
@@ -238,7 +231,8 @@ impl Gossip {
             origin: self.me().peer,
             kind: kind.into(),
         };
-        self.own.remove(&key);
+        self.written.remove(&key);
+        self.inherited.remove(&key);
         self.outbox.forget_unsigned(&key);
         self.empty_own(now, &key);
         self.settle(now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::seq::IteratorRandom;
 
-use super::{Gossip, Own};
+use super::Gossip;
 use crate::slots::{Change, Key, MAX_SLOTS_PER_ORIGIN, is_claim};
 use crate::swim::transmissions;
 use crate::wire::{EVENTS_ROOM, Item, Unsigned, events_datagram, split_items};
@@ -69,7 +69,7 @@ impl Gossip {
     /// Decides about a write under our own name that we did not make in this life. False if it must
     /// not stand.
     fn inherit(&mut self, now: Now, key: &Key, item: &Item) -> bool {
-        if self.own.get(key) == Some(&Own::Written) && !key.kind.is_signed() {
+        if self.written.contains(key) && !key.kind.is_signed() {
             // Our clock was behind that of our earlier life. What we say now counts.
             self.clock.tick(now, item.event.clock);
             let content = self
@@ -81,7 +81,7 @@ impl Gossip {
             return false;
         }
         if is_claim(key.kind) && item.event.content.is_some() {
-            self.own.insert(*key, Own::Inherited(now + INHERITED));
+            self.inherited.insert(*key, now + INHERITED);
         }
         true
     }
@@ -89,13 +89,13 @@ impl Gossip {
     /// Ends the claims of an earlier life that were not made again.
     pub(super) fn withdraw_inherited(&mut self, now: Now) {
         let due: Vec<Key> = self
-            .own
+            .inherited
             .iter()
-            .filter(|(_, own)| matches!(own, Own::Inherited(until) if *until <= now))
+            .filter(|(_, until)| **until <= now)
             .map(|(key, _)| *key)
             .collect();
         for key in due {
-            self.own.remove(&key);
+            self.inherited.remove(&key);
             self.empty_own(now, &key);
         }
     }
@@ -155,7 +155,7 @@ impl Gossip {
     pub(super) fn empty_own(&mut self, now: Now, key: &Key) {
         if self.slots.is_filled(key) && self.rewrite(now, key, None).is_err() {
             // Too many writes wait for a signature: again later.
-            self.own.insert(*key, Own::Inherited(now + INHERITED));
+            self.inherited.insert(*key, now + INHERITED);
         }
     }
 
@@ -200,7 +200,8 @@ impl Gossip {
                 // We emptied it ourselves, and its tombstone stands there.
                 return;
             }
-            self.own.remove(&key);
+            self.written.remove(&key);
+            self.inherited.remove(&key);
         }
         let Key {
             origin, subject, ..

@@ -2,6 +2,7 @@
 //! nothing else is left to chance. Streams (the push/pulls) are reliable and as slow as datagrams.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dfnode_gossip::{
@@ -13,27 +14,27 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
 /// A node of the world, by the order of its first start.
-pub type Index = usize;
+pub(crate) type Index = usize;
 
 /// What the driver of a node would have seen.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub ups: BTreeMap<PeerId, u32>,
-    pub downs: BTreeMap<PeerId, u32>,
-    pub changes: BTreeMap<PeerId, u32>,
-    pub events: Vec<Event>,
-    pub removed: Vec<(PeerId, Subject, EventKind)>,
-    pub renewals: u32,
-    pub syncs: u32,
-    pub datagrams: u64,
-    pub datagram_bytes: u64,
-    pub sync_bytes: u64,
-    pub violations: Vec<Violation>,
+pub(crate) struct Seen {
+    pub(crate) ups: BTreeMap<PeerId, u32>,
+    pub(crate) downs: BTreeMap<PeerId, u32>,
+    pub(crate) changes: BTreeMap<PeerId, u32>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) removed: Vec<(PeerId, Subject, EventKind)>,
+    pub(crate) renewals: u32,
+    pub(crate) syncs: u32,
+    pub(crate) datagrams: u64,
+    pub(crate) datagram_bytes: u64,
+    pub(crate) sync_bytes: u64,
+    pub(crate) violations: Vec<Violation>,
 }
 
-pub struct Node {
-    pub gossip: Gossip,
-    pub seen: Seen,
+pub(crate) struct Node {
+    pub(crate) gossip: Gossip,
+    pub(crate) seen: Seen,
     key: SigningKey,
     alive: bool,
     wake: Option<Now>,
@@ -52,15 +53,18 @@ struct Parcel {
     message: Message,
 }
 
-pub struct World {
-    pub now: Now,
-    pub nodes: Vec<Node>,
-    pub loss: f64,
+pub(crate) struct World {
+    pub(crate) now: Now,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) loss: f64,
     config: Config,
     /// What is under way, by arrival.
     air: BTreeMap<(Now, u64), Parcel>,
+    /// When nodes want to be woken.
+    wakes: BTreeSet<(Now, Index)>,
     sent: u64,
     rng: Xoshiro256PlusPlus,
+    indices: BTreeMap<PeerId, Index>,
     /// Which side of a partition a node is on.
     sides: BTreeMap<Index, u8>,
     /// Nodes whose timers do not fire and that receive nothing.
@@ -70,15 +74,17 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             now: Now::from_micros(1_000_000),
             nodes: Vec::new(),
             loss: 0.0,
             config: Config::default(),
             air: BTreeMap::new(),
+            wakes: BTreeSet::new(),
             sent: 0,
             rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            indices: BTreeMap::new(),
             sides: BTreeMap::new(),
             asleep: BTreeSet::new(),
             addrs_of: |index| vec![format!("10.0.{}.{}:65000", index / 250, index % 250 + 1)],
@@ -87,18 +93,19 @@ impl World {
     }
 
     /// The addresses that node number `Index` advertises.
-    pub fn with_addrs(mut self, addrs_of: fn(Index) -> Vec<String>) -> Self {
+    pub(crate) fn with_addrs(mut self, addrs_of: fn(Index) -> Vec<String>) -> Self {
         self.addrs_of = addrs_of;
         self
     }
 
     /// Starts a node that knows nobody.
-    pub fn start(&mut self) -> Index {
+    pub(crate) fn start(&mut self) -> Index {
         let index = self.nodes.len();
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&(index as u64 + 1).to_le_bytes());
         let key = SigningKey::from_bytes(&secret);
         let gossip = self.machine(index, &key, 1_700_000_000_000 + self.now.as_micros() / 1000);
+        self.indices.insert(gossip.me().peer, index);
         self.nodes.push(Node {
             gossip,
             seen: Seen::default(),
@@ -111,14 +118,14 @@ impl World {
     }
 
     /// Starts a node and has it dial `seed`.
-    pub fn join(&mut self, seed: Index) -> Index {
+    pub(crate) fn join(&mut self, seed: Index) -> Index {
         let index = self.start();
         self.sync(index, seed);
         index
     }
 
     /// Starts `count` nodes within `span`, all of which dial the first.
-    pub fn cluster(&mut self, count: usize, span: Duration) {
+    pub(crate) fn cluster(&mut self, count: usize, span: Duration) {
         let first = self.start();
         let pause = span / u32::try_from(count).unwrap();
         for _ in 1..count {
@@ -128,7 +135,7 @@ impl World {
     }
 
     /// Starts a node anew that was killed, with the key it had.
-    pub fn restart(&mut self, index: Index, generation: u64) {
+    pub(crate) fn restart(&mut self, index: Index, generation: u64) {
         let key = self.nodes[index].key.clone();
         self.nodes[index].gossip = self.machine(index, &key, generation);
         self.nodes[index].alive = true;
@@ -148,39 +155,40 @@ impl World {
         Gossip::new(self.config.clone(), me, self.rng.next_u64(), self.now)
     }
 
-    pub fn kill(&mut self, index: Index) {
+    pub(crate) fn kill(&mut self, index: Index) {
         self.nodes[index].alive = false;
-        self.nodes[index].wake = None;
+        self.set_wake(index, None);
     }
 
-    pub fn leave(&mut self, index: Index) {
+    pub(crate) fn leave(&mut self, index: Index) {
         let now = self.now;
         self.nodes[index].gossip.leave(now);
         self.after(index);
     }
 
-    pub fn split(&mut self, side_of: impl Fn(Index) -> u8) {
+    pub(crate) fn split(&mut self, side_of: impl Fn(Index) -> u8) {
         self.sides = (0..self.nodes.len())
             .map(|index| (index, side_of(index)))
             .collect();
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.sides.clear();
     }
 
-    pub fn sleep(&mut self, index: Index) {
+    pub(crate) fn sleep(&mut self, index: Index) {
         self.asleep.insert(index);
+        self.set_wake(index, None);
     }
 
-    pub fn wake(&mut self, index: Index) {
+    pub(crate) fn wake(&mut self, index: Index) {
         self.asleep.remove(&index);
         let now = self.now;
         self.nodes[index].gossip.handle_timeout(now);
         self.after(index);
     }
 
-    pub fn publish(&mut self, index: Index, subject: Subject, kind: EventKind, body: &[u8]) {
+    pub(crate) fn publish(&mut self, index: Index, subject: Subject, kind: EventKind, body: &[u8]) {
         let body = body.to_vec().into();
         let now = self.now;
         self.nodes[index]
@@ -190,37 +198,43 @@ impl World {
         self.after(index);
     }
 
-    pub fn withdraw(&mut self, index: Index, subject: Subject, kind: EventKind) {
+    pub(crate) fn withdraw(&mut self, index: Index, subject: Subject, kind: EventKind) {
         let now = self.now;
         self.nodes[index].gossip.withdraw(now, subject, kind);
         self.after(index);
     }
 
+    pub(crate) fn set_addrs(&mut self, index: Index, addrs: Vec<SocketAddr>) {
+        let now = self.now;
+        self.nodes[index].gossip.set_addrs(now, addrs);
+        self.after(index);
+    }
+
     /// Begins a push/pull.
-    pub fn sync(&mut self, from: Index, to: Index) {
+    pub(crate) fn sync(&mut self, from: Index, to: Index) {
         let open = self.nodes[from].gossip.sync_open(self.now);
         self.after(from);
         self.post(from, to, Message::Open(open));
     }
 
-    pub fn peer(&self, index: Index) -> PeerId {
+    pub(crate) fn peer(&self, index: Index) -> PeerId {
         self.nodes[index].gossip.me().peer
     }
 
-    pub fn alive(&self) -> impl Iterator<Item = Index> {
+    pub(crate) fn alive(&self) -> impl Iterator<Item = Index> {
         (0..self.nodes.len()).filter(|index| self.nodes[*index].alive)
     }
 
-    /// Whether `watcher` thinks that `watched` is alive.
-    pub fn sees(&self, watcher: Index, watched: Index) -> bool {
+    /// Whether `watcher` thinks that `other` is alive.
+    pub(crate) fn sees(&self, watcher: Index, other: Index) -> bool {
         self.nodes[watcher]
             .gossip
-            .member(&self.peer(watched))
+            .member(&self.peer(other))
             .is_some()
     }
 
     /// Whether everybody alive sees exactly those alive.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let alive: BTreeSet<PeerId> = self.alive().map(|index| self.peer(index)).collect();
         self.alive().all(|index| {
             let gossip = &self.nodes[index].gossip;
@@ -232,23 +246,27 @@ impl World {
         })
     }
 
-    pub fn has_event(&self, index: Index, subject: &Subject) -> bool {
+    pub(crate) fn has_event(&self, index: Index, subject: &Subject) -> bool {
         self.nodes[index].gossip.events(subject).next().is_some()
     }
 
     /// A fingerprint of all that was ever delivered.
-    pub fn trace(&self) -> u64 {
+    pub(crate) fn trace(&self) -> u64 {
         self.trace
     }
 
-    pub fn run(&mut self, span: Duration) {
+    pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.step(end) {}
         self.now = end;
     }
 
     /// Runs until `done`, at most for `limit`; says how long it took.
-    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<Duration> {
+    pub(crate) fn run_until(
+        &mut self,
+        limit: Duration,
+        done: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
         let start = self.now;
         while !done(self) {
             if self.now - start >= limit {
@@ -261,13 +279,7 @@ impl World {
 
     fn step(&mut self, end: Now) -> bool {
         let arrival = self.air.keys().next().copied();
-        let wake = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !self.asleep.contains(index))
-            .filter_map(|(index, node)| node.wake.map(|wake| (wake, index)))
-            .min();
+        let wake = self.wakes.first().copied();
         let (at, index) = match (arrival, wake) {
             (Some((at, _)), Some((wake, _))) if at <= wake => (at, None),
             (Some((at, _)), None) => (at, None),
@@ -326,8 +338,19 @@ impl World {
             };
             self.perform(index, output);
         }
+        let wake = self.nodes[index].gossip.poll_timeout();
+        self.set_wake(index, wake);
+    }
+
+    fn set_wake(&mut self, index: Index, wake: Option<Now>) {
         let node = &mut self.nodes[index];
-        node.wake = node.gossip.poll_timeout();
+        if let Some(before) = node.wake.take() {
+            self.wakes.remove(&(before, index));
+        }
+        if node.alive && !self.asleep.contains(&index) {
+            node.wake = wake;
+            self.wakes.extend(wake.map(|wake| (wake, index)));
+        }
     }
 
     fn perform(&mut self, index: Index, output: Output) {
@@ -384,10 +407,7 @@ impl World {
     }
 
     fn find(&self, peer: &PeerId) -> Index {
-        self.nodes
-            .iter()
-            .position(|node| node.gossip.me().peer == *peer)
-            .unwrap()
+        self.indices[peer]
     }
 
     fn is_cut(&self, from: Index, to: Index) -> bool {
@@ -412,6 +432,6 @@ impl World {
 }
 
 /// A subject for tests.
-pub fn subject(number: u64) -> Subject {
+pub(crate) fn subject(number: u64) -> Subject {
     Subject::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
 }
