@@ -20,6 +20,7 @@ mod lab_itself;
 mod liars;
 mod membership;
 mod origin;
+mod outages;
 mod quick_start;
 mod sizes;
 mod source_faults;

@@ -1,0 +1,191 @@
+//! Cables, sources and daemons that are away for a while, or were never there.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Node, Options, can_run, dfnode};
+use crate::crowd::{ONE_COPY, expect_copies, expect_right, output};
+use crate::files::{noise, sha256, sha256_of};
+use crate::lab::{Host, Job, Lab, Shape, run_all};
+use crate::origin::Origin;
+
+/// Long enough for every patience of a session, short of the detector's verdict.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// The exit code for a disk without room.
+const NO_SPACE: i32 = 6;
+const LENGTH: usize = 12_000_000;
+/// 12 MB take 2.4 s at least.
+const LINK: Shape = Shape::Mbit(40);
+
+/// Runs all downloads of a cluster while `outage` happens on another thread.
+fn everybody_finishes_despite(
+    lab: &Lab,
+    origin: &mut Origin,
+    outage: impl FnOnce(&Lab, &mut Origin) + Send,
+) {
+    let content = noise(31, LENGTH);
+    origin.publish("file", &content);
+    let cluster = Cluster::start(lab);
+    let url = origin.url("file");
+    let jobs: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|node| node.get(&url, &output(node)))
+        .collect();
+    let all = thread::scope(|scope| {
+        let downloads = scope.spawn(|| run_all(jobs));
+        thread::sleep(Duration::from_millis(700));
+        outage(lab, origin);
+        downloads.join().unwrap()
+    });
+    for (node, done) in cluster.nodes().iter().zip(&all) {
+        expect_right(node, done, &sha256(&content));
+    }
+}
+
+#[test]
+fn a_cable_that_is_pulled_and_plugged_in_again_costs_time_and_nothing_else() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(4, LINK, LINK);
+    let mut origin = Origin::start(lab.source());
+    everybody_finishes_despite(&lab, &mut origin, |lab, _origin| {
+        lab.hosts()[2].set_link_up(false);
+        thread::sleep(OUTAGE);
+        lab.hosts()[2].set_link_up(true);
+    });
+}
+
+#[test]
+fn a_source_that_is_away_for_a_moment_costs_time_and_nothing_else() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(4, LINK, LINK);
+    let mut origin = Origin::start(lab.source());
+    everybody_finishes_despite(&lab, &mut origin, |lab, origin| {
+        origin.stop();
+        thread::sleep(OUTAGE / 2);
+        origin.resume(lab.source());
+    });
+}
+
+/// `dfnode get` on a host without a daemon.
+fn lone_get(host: &Host, url: &str, arguments: &[&str]) -> Job {
+    let mut command = dfnode(host);
+    command
+        .args(["get", url, "--json", "-o"])
+        .arg(host.dir().join("got"));
+    command
+        .arg("--data")
+        .arg(host.dir().join("lone"))
+        .args(arguments);
+    Job::new(command)
+}
+
+#[test]
+fn a_get_without_a_daemon_downloads_by_itself() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let content = noise(32, LENGTH);
+    origin.publish("file", &content);
+    let host = &lab.hosts()[0];
+    lone_get(host, &origin.url("file"), &["--linger", "0s"])
+        .run()
+        .expect_success("alone");
+    assert_eq!(sha256_of(&host.dir().join("got")), Some(sha256(&content)));
+    expect_copies(origin.copies("file"), LENGTH, ONE_COPY);
+}
+
+#[test]
+fn a_get_without_a_daemon_takes_from_the_cluster_that_it_is_told_to_join() {
+    let Some(_turn) = can_run(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(2, Shape::Mbit(100), Shape::Mbit(100));
+    let mut origin = Origin::start(lab.source());
+    let content = noise(33, LENGTH);
+    origin.publish("file", &content);
+    let mut cluster = Cluster::prepare(&lab, &Options::default());
+    cluster.node_mut(0).start_and_wait();
+    let holder = &cluster.nodes()[0];
+    expect_right(
+        holder,
+        &holder.get(&origin.url("file"), &output(holder)).run(),
+        &sha256(&content),
+    );
+    origin.stop();
+
+    let host = &lab.hosts()[1];
+    let key = lab.dir().join("cluster.key").display().to_string();
+    let arguments = ["--join", "peer-a", "--cluster-key", &key, "--linger", "0s"];
+    lone_get(host, &origin.url("file"), &arguments)
+        .run()
+        .expect_success("joined");
+    assert_eq!(sha256_of(&host.dir().join("got")), Some(sha256(&content)));
+    expect_copies(origin.copies("file"), LENGTH, ONE_COPY);
+}
+
+/// A file system of a few megabytes, for a node to fill; unmounted on drop.
+struct SmallDisk<'host>(&'host Path);
+
+impl<'host> SmallDisk<'host> {
+    fn mount(path: &'host Path, mebibytes: u32) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let options = format!("size={mebibytes}m");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(path)
+            .status();
+        assert!(mounted.unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily: a node that is about to be killed may still have files open there.
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(self.0)
+            .status();
+    }
+}
+
+#[test]
+fn a_disk_too_small_for_the_file_gives_the_right_file_or_a_clear_error() {
+    let Some(_turn) = can_run(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let content = noise(34, 30_000_000);
+    origin.publish("file", &content);
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    let data = node.data().to_owned();
+    let _disk = SmallDisk::mount(&data, 16);
+    node.start_and_wait();
+    let done = node.get(&origin.url("file"), &output(&node)).run();
+    match done.code {
+        Some(0) => expect_right(&node, &done, &sha256(&content)),
+        Some(NO_SPACE) => assert!(
+            !output(&node).exists() && !done.stderr.is_empty(),
+            "{done:#?}"
+        ),
+        other => panic!("{other:?}: {done:#?}\n{}", node.log()),
+    }
+    // It still works for what fits.
+    let small = noise(35, 1_000_000);
+    origin.publish("small", &small);
+    expect_right(
+        &node,
+        &node.get(&origin.url("small"), &output(&node)).run(),
+        &sha256(&small),
+    );
+    node.kill();
+}
