@@ -1,1 +1,14 @@
-//! A world with a virtual clock for the production machines.
+//! A world with a virtual clock, shaped links and faults, in which the production machines run.
+//!
+//! Nothing here knows how a swarm works: nodes are `Gossip` and `LocalTracker` exactly as a real node owns them; the
+//! world only carries what they send and tells them the time. Equal seeds give equal runs, to the last event.
+
+mod links;
+mod node;
+mod report;
+mod scenario;
+mod world;
+
+pub use report::{Outcome, Report};
+pub use scenario::{Fault, Membership, Scenario};
+pub use world::run;

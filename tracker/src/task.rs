@@ -102,6 +102,7 @@ impl Task {
             .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age);
         let version = self.session.meta.as_ref().map(|meta| meta.version);
         let cleared = self.may_take();
+        self.complete_told = false;
         if self.session.is_complete() && fresh && cleared {
             self.finish(cx);
             return;
@@ -114,7 +115,6 @@ impl Task {
             self.session.restart(cx);
             self.tell(cx, TaskEvent::Restarted);
         }
-        self.complete_told = false;
         self.session.want(cx.now);
         self.registration.renew(cx.now);
         self.ask_if_due(cx, 0);

@@ -342,13 +342,19 @@ impl Session {
             .entry(from)
             .or_insert_with(|| Neighbour::new(now, Acquaintance::Dialling));
         let greeted = known.state != Acquaintance::Dialling;
+        let theirs = hello.meta.as_ref().map(|meta| meta.version);
+        let changed = std::mem::replace(&mut known.version, theirs) != theirs;
         let old = std::mem::take(&mut known.have);
+        let version = self.meta.as_ref().map(|meta| meta.version);
+        if changed && greeted && theirs == version {
+            // What it was told before it had this version it could not use: tell it all again.
+            known.batches.clear();
+        }
         self.uncount(&old);
-        if !greeted {
+        if !greeted || (changed && theirs == version && theirs.is_some()) {
             self.greet(cx, from);
         }
-        let version = self.meta.as_ref().map(|meta| meta.version);
-        let same = version.is_some() && hello.meta.as_ref().map(|meta| meta.version) == version;
+        let same = version.is_some() && theirs == version;
         if let (true, Some(theirs)) = (same, &hello.meta) {
             self.learn_length(cx, theirs.layout.length());
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dfnode_gossip::Now;
 
 use crate::blocks::BlockSet;
-use crate::ids::BlockIndex;
+use crate::ids::{BlockIndex, VersionId};
 use crate::ledger::BatchIndex;
 
 /// How far the acquaintance has come.
@@ -58,6 +58,8 @@ pub(super) struct Neighbour {
     pub(super) state: Acquaintance,
     /// Blocks of our version that it holds.
     pub(super) have: BlockSet,
+    /// The version that it last named.
+    pub(super) version: Option<VersionId>,
     /// Whether its version is ours: only then are blocks exchanged.
     pub(super) same_version: bool,
     pub(super) wants: bool,
@@ -81,6 +83,7 @@ impl Neighbour {
         Self {
             state,
             have: BlockSet::new(),
+            version: None,
             same_version: false,
             wants: false,
             began: now,

@@ -1,0 +1,101 @@
+//! What is to happen in a world.
+
+use std::time::Duration;
+
+/// How nodes learn of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// By the production gossip machine, packet by packet.
+    Gossip,
+    /// Everybody knows everybody from the start, and hears of deaths after this time: the shortcut for large worlds.
+    Told {
+        /// From a death until all know of it.
+        detection: Duration,
+    },
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// This share of the hosts dies at once.
+    Crash {
+        /// When, from the first start.
+        at: Duration,
+        /// How many, of 1.
+        share: f64,
+    },
+    /// The source answers nothing any more.
+    SourceGone {
+        /// When, from the first start.
+        at: Duration,
+    },
+    /// This share of the hosts relays altered blocks.
+    Liars {
+        /// How many, of 1.
+        share: f64,
+    },
+}
+
+/// A flash crowd: every host wants one file from one source.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Hosts.
+    pub nodes: usize,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bits per second of each host, each way.
+    pub host_bits_per_sec: u64,
+    /// Bits per second of the source.
+    pub source_bits_per_sec: u64,
+    /// Starts are spread evenly at random over this time.
+    pub spread: Duration,
+    /// One way.
+    pub latency: Duration,
+    /// From a request to the source's first byte.
+    pub first_byte: Duration,
+    /// Chance's seed.
+    pub seed: u64,
+    /// How nodes learn of each other.
+    pub membership: Membership,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// The world ends here whatever is still going on.
+    pub limit: Duration,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            nodes: 8,
+            file_bytes: 100_000_000,
+            host_bits_per_sec: 100_000_000,
+            source_bits_per_sec: 100_000_000,
+            spread: Duration::from_millis(10),
+            latency: Duration::from_micros(250),
+            first_byte: Duration::from_millis(20),
+            seed: 1,
+            membership: Membership::Gossip,
+            faults: Vec::new(),
+            limit: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Scenario {
+    /// The shortest time in which anybody could serve all: seconds.
+    ///
+    /// max{F/us, F/d, N·F/(us + Σu)}: the source must send each byte once, each host must receive all of it, and
+    /// all uplinks together must carry N copies.
+    pub fn bound_secs(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "sizes and rates far below 2^53")]
+        let (file, nodes, host, source) = (
+            self.file_bytes as f64 * 8.0,
+            self.nodes as f64,
+            self.host_bits_per_sec as f64,
+            self.source_bits_per_sec as f64,
+        );
+        (file / source)
+            .max(file / host)
+            .max(nodes * file / (source + nodes * host))
+    }
+}
