@@ -7,4 +7,5 @@ pub mod get;
 pub mod identity;
 pub mod limits;
 mod private_file;
+pub mod source;
 pub mod store;

@@ -1,0 +1,135 @@
+//! Which headers are sent, and which of them are secrets.
+
+use dfnode_tracker::SourceFailure;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+/// Headers that belong to one connection or to our own way of reading.
+const NOT_THE_CALLERS: &[HeaderName] = &[
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::ACCEPT_ENCODING,
+];
+/// Parts of names that mark a header as a secret. Services have too many names for a full list; a header
+/// that is wrongly held secret costs a second read, the other error costs the secret.
+const SECRET_MARKS: &[&str] = &[
+    "auth",
+    "cookie",
+    "token",
+    "key",
+    "secret",
+    "session",
+    "password",
+    "signature",
+];
+
+/// Whether a request as this one tells the source who asks.
+pub fn is_credentialed(url: &Url, headers: &[(String, String)]) -> bool {
+    let has_user_info = !url.username().is_empty() || url.password().is_some();
+    has_user_info || headers.iter().any(|(name, _)| is_secret(name))
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_MARKS.iter().any(|mark| name.contains(mark))
+}
+
+/// The caller's headers, as far as they are the caller's to say.
+pub(super) fn of_caller(headers: &[(String, String)]) -> Result<HeaderMap, SourceFailure> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let bad = || SourceFailure::Final {
+            what: format!("`{name}` is no valid header of a request"),
+        };
+        let parsed = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad())?;
+        let mut value = HeaderValue::from_str(value.trim()).map_err(|_| bad())?;
+        if !NOT_THE_CALLERS.contains(&parsed) {
+            value.set_sensitive(is_secret(name));
+            map.append(parsed, value);
+        }
+    }
+    map.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    Ok(map)
+}
+
+/// Drops what only the origin that it was given for may see.
+pub(super) fn leave_origin(headers: &mut HeaderMap) {
+    let secrets: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_secret(name.as_str()) || **name == header::HOST)
+        .cloned()
+        .collect();
+    for name in secrets {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_name_or_place() {
+        let plain = Url::parse("http://h/x").expect("a URL");
+        let with_user = Url::parse("http://me@h/x").expect("a URL");
+        assert!(is_credentialed(&with_user, &[]));
+        for name in [
+            "Authorization",
+            "cookie",
+            "PRIVATE-TOKEN",
+            "X-Api-Key",
+            "Proxy-Authorization",
+        ] {
+            assert!(is_credentialed(&plain, &headers(&[(name, "x")])), "{name}");
+        }
+        assert!(!is_credentialed(
+            &plain,
+            &headers(&[("Accept", "*/*"), ("User-Agent", "a"), ("Range", "b")])
+        ));
+    }
+
+    #[test]
+    fn what_leaves_the_origin_is_without_secrets() {
+        let list = headers(&[
+            ("Authorization", "Bearer x"),
+            ("Accept", "text/plain"),
+            ("Host", "a"),
+            ("Range", "no"),
+        ]);
+        let mut map = of_caller(&list).expect("valid");
+        assert!(map.contains_key(header::AUTHORIZATION) && !map.contains_key(header::RANGE));
+        leave_origin(&mut map);
+        let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "accept-encoding"]);
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_named_without_its_value() {
+        let failure =
+            of_caller(&headers(&[("Authorization", "secret\nvalue")])).expect_err("not valid");
+        assert!(
+            failure.to_string().contains("Authorization")
+                && !failure.to_string().contains("secret")
+        );
+    }
+}
