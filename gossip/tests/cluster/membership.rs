@@ -58,6 +58,13 @@ fn halves_that_were_parted_find_together_again() {
     let took = world.run_until(secs(90), World::is_complete);
     println!("together after {took:?}");
     assert!(took.is_some());
+    for index in world.alive() {
+        let companion = |other: &usize| (*other < 10) == (index < 10);
+        for other in world.alive().filter(companion) {
+            let downs = world.nodes[index].seen.downs.get(&world.peer(other));
+            assert_eq!(downs, None, "{index} lost sight of its companion {other}");
+        }
+    }
     let took = world.run_until(secs(60), |world| {
         world.alive().all(|index| world.has_event(index, &subject))
     });
