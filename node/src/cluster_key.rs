@@ -332,7 +332,10 @@ mod tests {
 
     #[test]
     fn a_place_with_rubbish_is_never_passed_over() {
-        let Places { root: _root, lookup } = places();
+        let Places {
+            root: _root,
+            lookup,
+        } = places();
         put(&lookup.system, 4);
         private_file::replace(&lookup.data.join(KEY_FILE), b"rubbish").unwrap();
         assert!(matches!(lookup.find(), Err(KeyError::Content { .. })));
@@ -341,7 +344,10 @@ mod tests {
 
     #[test]
     fn a_created_key_is_found_again() {
-        let Places { root: _root, lookup } = places();
+        let Places {
+            root: _root,
+            lookup,
+        } = places();
         let (made, origin) = lookup.find_or_create().unwrap();
         let path = lookup.data.join(KEY_FILE);
         assert_eq!(origin, KeyOrigin::Created(path.clone()));

@@ -1,6 +1,6 @@
 //! What every part of the tracker shares while one input is handled.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dfnode_gossip::{Now, PeerId};
 
@@ -17,7 +17,7 @@ impl Chance {
         Self(seed)
     }
 
-    /// The next number, by SplitMix64: uniform, fast, and good enough to break ties with.
+    /// The next number, by `SplitMix64`: uniform, fast, and good enough to break ties with.
     pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -96,7 +96,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Now,
     pub(crate) view: &'a View,
     pub(crate) links: &'a BTreeSet<PeerId>,
-    pub(crate) isolated: &'a BTreeSet<PeerId>,
+    pub(crate) isolated: &'a BTreeMap<PeerId, BlameReason>,
     /// Whether this node knows the cluster well enough to act as a home or to read a source.
     pub(crate) ready: bool,
     pub(crate) slots: &'a mut Slots,
@@ -112,13 +112,18 @@ impl Context<'_> {
     pub(crate) fn send(&mut self, to: PeerId, message: Message) {
         if to == self.view.me() {
             self.to_self.push_back(message);
-        } else if !self.isolated.contains(&to) {
+        } else if !self.isolated.contains_key(&to) {
             self.out.push_back(Output::Send { to, message });
         }
     }
 
     pub(crate) fn is_isolated(&self, peer: &PeerId) -> bool {
-        self.isolated.contains(peer)
+        self.isolated.contains_key(peer)
+    }
+
+    /// Whether a peer was found to sign digests that the source does not have.
+    pub(crate) fn signs_falsely(&self, peer: &PeerId) -> bool {
+        self.isolated.get(peer) == Some(&BlameReason::FalseDigest)
     }
 
     pub(crate) fn blame(&mut self, peer: PeerId, reason: BlameReason) {

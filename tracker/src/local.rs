@@ -108,7 +108,6 @@ pub struct LocalTracker {
     view: View,
     links: BTreeSet<PeerId>,
     isolated: BTreeMap<PeerId, BlameReason>,
-    isolated_ids: BTreeSet<PeerId>,
     accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
     ready: bool,
     tasks: BTreeMap<TaskId, Task>,
@@ -130,7 +129,7 @@ macro_rules! context {
             now: $now,
             view: &$self.view,
             links: &$self.links,
-            isolated: &$self.isolated_ids,
+            isolated: &$self.isolated,
             ready: $self.ready,
             slots: &mut $self.slots,
             chance: &mut $self.chance,
@@ -148,7 +147,6 @@ impl LocalTracker {
             view: View::new(me, config.leech),
             links: BTreeSet::new(),
             isolated: BTreeMap::new(),
-            isolated_ids: BTreeSet::new(),
             accusations: BTreeMap::new(),
             ready: false,
             tasks: BTreeMap::new(),
@@ -540,7 +538,6 @@ impl LocalTracker {
             Some(reason) => self.blamed.push((peer, reason)),
             None => {
                 self.isolated.remove(&peer);
-                self.isolated_ids.remove(&peer);
                 self.accusations.remove(&peer);
             }
         }
@@ -663,8 +660,7 @@ impl LocalTracker {
             return;
         }
         self.isolated.insert(peer, reason);
-        self.isolated_ids.insert(peer);
-        self.for_wanted(now, |task, cx| task.distrust(cx, &peer));
+        self.for_wanted(now, |task, cx| task.isolate(cx, &peer, reason));
         let mut cx = context!(self, now);
         self.homes.handle_down(&mut cx, &peer);
         self.outputs.push_back(Output::Blame { peer, reason });

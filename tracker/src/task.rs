@@ -891,12 +891,15 @@ impl Task {
         }
     }
 
-    /// A peer is isolated: nothing that it alone vouches for is believed.
-    pub(crate) fn distrust(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
-        let have = &self.session.have;
-        self.session
-            .ledger
-            .distrust(peer, |block| have.contains(block));
+    /// A peer is isolated. What it signed holds on, unless it signed what is false: who alters what it relays
+    /// need not have lied about what it read, and reading all of that again would cost the source.
+    pub(crate) fn isolate(&mut self, cx: &mut Context<'_>, peer: &PeerId, reason: BlameReason) {
+        if reason == BlameReason::FalseDigest {
+            let have = &self.session.have;
+            self.session
+                .ledger
+                .distrust(peer, |block| have.contains(block));
+        }
         self.session.lose(cx, peer);
     }
 

@@ -274,10 +274,11 @@ impl Table {
             .get(&to)
             .map(|known| known.holds.clone())
             .unwrap_or_default();
+        let isolated = cx.isolated;
         let mut ranked: Vec<(bool, u32, u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(peer, _)| **peer != to && !cx.isolated.contains(peer))
+            .filter(|(peer, _)| **peer != to && !isolated.contains_key(peer))
             .map(|(peer, known)| {
                 (
                     !known.holds.has_beyond(&lacking_holds),

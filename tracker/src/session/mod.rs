@@ -429,7 +429,7 @@ impl Session {
         };
         let blocks = self.blocks();
         for batch in batches {
-            if batch.version != version || cx.is_isolated(&batch.signer) {
+            if batch.version != version || cx.signs_falsely(&batch.signer) {
                 continue;
             }
             let signer = batch.signer;

@@ -26,6 +26,8 @@ pub(super) enum Upload {
     Offered {
         /// When.
         since: Now,
+        /// The block that we suggested first, and count as sent until we know better.
+        suggested: Option<BlockIndex>,
     },
     /// The block is on its way.
     Sending {

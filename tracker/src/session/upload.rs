@@ -41,9 +41,16 @@ impl Session {
             let Some(known) = self.peers.get_mut(&peer) else {
                 return;
             };
-            known
-                .uploads
-                .insert(grant, Upload::Offered { since: cx.now });
+            let suggested = suggest.first().copied();
+            known.uploads.insert(
+                grant,
+                Upload::Offered {
+                    since: cx.now,
+                    suggested,
+                },
+            );
+            // Each neighbour is nudged towards another block, or a crowd would fetch one block over and over.
+            self.count_sent(suggested, true);
             cx.slots.take_upload();
             cx.send(
                 peer,
@@ -135,7 +142,7 @@ impl Session {
                     block,
                 )
             })
-            .take(64)
+            .take(256)
             .collect();
         rare.sort_unstable();
         rare.into_iter()
@@ -165,14 +172,17 @@ impl Session {
             return;
         }
         known.declined = None;
-        known.uploads.insert(
+        let before = known.uploads.insert(
             want.grant,
             Upload::Sending {
                 block: want.block,
                 since: cx.now,
             },
         );
-        *self.sent.entry(want.block).or_default() += 1;
+        if let Some(Upload::Offered { suggested, .. }) = before {
+            self.count_sent(suggested, false);
+        }
+        self.count_sent(Some(want.block), true);
         cx.out.push_back(Output::SendBlock {
             to: from,
             task: self.task,
@@ -192,9 +202,9 @@ impl Session {
         let Some(known) = self.peers.get_mut(&from) else {
             return;
         };
-        if known.uploads.remove(&grant).is_none() {
+        let Some(Upload::Offered { suggested, .. }) = known.uploads.remove(&grant) else {
             return;
-        }
+        };
         cx.slots.free_uploads(1);
         known.declined = Some(match reason {
             DeclineReason::Nothing => Declined::Nothing {
@@ -205,7 +215,14 @@ impl Session {
                 until: cx.now + FULL_PATIENCE,
             },
         });
+        self.count_sent(suggested, false);
         self.offer(cx);
+    }
+
+    fn count_sent(&mut self, block: Option<BlockIndex>, up: bool) {
+        let Some(block) = block else { return };
+        let sent = self.sent.entry(block).or_default();
+        *sent = if up { sent.saturating_add(1) } else { sent.saturating_sub(1) };
     }
 
     pub(crate) fn handle_room(&mut self, cx: &mut Context<'_>, from: PeerId) {
@@ -299,7 +316,7 @@ impl Session {
     pub(super) fn end_silent_uploads(&mut self, cx: &mut Context<'_>) {
         for (id, peer) in &mut self.peers {
             let oldest = peer.uploads.values().map(|upload| match upload {
-                Upload::Offered { since } | Upload::Sending { since, .. } => *since,
+                Upload::Offered { since, .. } | Upload::Sending { since, .. } => *since,
             });
             let Some(oldest) = oldest.min() else { continue };
             let quiet_since = oldest.max(peer.last_heard);
