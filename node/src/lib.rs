@@ -9,3 +9,4 @@ pub mod limits;
 mod private_file;
 pub mod source;
 pub mod store;
+pub mod transport;

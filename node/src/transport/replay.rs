@@ -1,0 +1,240 @@
+//! Which sealed packets came before.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use dfnode_gossip::PeerId;
+
+/// Packets that may overtake an older one of the same sender. A sender counts its packets to everybody, so
+/// two in a row for us can be far apart.
+const WINDOW: u64 = 512;
+const WORDS: usize = 8;
+
+/// Starts of one sender that are remembered: an old start's packets cannot be played again while it is.
+const STARTS_PER_SENDER: usize = 4;
+
+/// Senders remembered, each 400 bytes at most. A sender that is forgotten is taken for a new one.
+const MAX_SENDERS: usize = 32_768;
+
+/// One start of one sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    pub(crate) from: PeerId,
+    pub(crate) salt: [u8; 8],
+}
+
+/// The counters that came, by sender.
+///
+/// Two halves: when the younger is full, the older is forgotten and the younger grows old. Who is heard of
+/// stays in the younger one.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    young: HashMap<PeerId, Record>,
+    old: HashMap<PeerId, Record>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    addr: SocketAddr,
+    /// Latest heard of last.
+    starts: Vec<Start>,
+}
+
+#[derive(Clone, Debug)]
+struct Start {
+    salt: [u8; 8],
+    highest: u64,
+    /// Bit `c % WINDOW` is set if counter `c` came; only those above `highest - WINDOW` count.
+    came: [u64; WORDS],
+}
+
+impl Seen {
+    /// Whether this counter came before or is too old to tell.
+    pub(crate) fn has(&self, sender: &Sender, counter: u64) -> bool {
+        self.record(&sender.from)
+            .and_then(|record| record.start(sender))
+            .is_some_and(|start| start.has(counter))
+    }
+
+    /// Remembers an authentic packet; false if it came before.
+    pub(crate) fn note(&mut self, sender: Sender, counter: u64, addr: SocketAddr) -> bool {
+        self.make_young(&sender.from);
+        let record = self.young.entry(sender.from).or_insert_with(|| Record {
+            addr,
+            starts: Vec::with_capacity(1),
+        });
+        record.note(&sender, counter, addr)
+    }
+
+    pub(crate) fn addr_of(&self, peer: &PeerId) -> Option<SocketAddr> {
+        self.record(peer).map(|record| record.addr)
+    }
+
+    fn record(&self, peer: &PeerId) -> Option<&Record> {
+        self.young.get(peer).or_else(|| self.old.get(peer))
+    }
+
+    fn make_young(&mut self, peer: &PeerId) {
+        if self.young.contains_key(peer) {
+            return;
+        }
+        if self.young.len() >= MAX_SENDERS / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        if let Some(record) = self.old.remove(peer) {
+            self.young.insert(*peer, record);
+        }
+    }
+}
+
+impl Record {
+    fn start(&self, sender: &Sender) -> Option<&Start> {
+        self.starts.iter().find(|start| start.salt == sender.salt)
+    }
+
+    fn note(&mut self, sender: &Sender, counter: u64, addr: SocketAddr) -> bool {
+        let known = self
+            .starts
+            .iter_mut()
+            .position(|start| start.salt == sender.salt);
+        if let Some(at) = known {
+            let newest = at + 1 == self.starts.len();
+            let start = &mut self.starts[at];
+            if start.has(counter) {
+                return false;
+            }
+            // A replay comes with an old counter: it cannot move the sender's address.
+            if newest && counter > start.highest {
+                self.addr = addr;
+            }
+            start.note(counter);
+            return true;
+        }
+        if self.starts.len() == STARTS_PER_SENDER {
+            self.starts.remove(0);
+        }
+        self.addr = addr;
+        self.starts.push(Start::new(sender.salt, counter));
+        true
+    }
+}
+
+impl Start {
+    fn new(salt: [u8; 8], counter: u64) -> Self {
+        let mut start = Self {
+            salt,
+            highest: counter,
+            came: [0; WORDS],
+        };
+        start.set(counter);
+        start
+    }
+
+    fn has(&self, counter: u64) -> bool {
+        if counter > self.highest {
+            return false;
+        }
+        self.highest - counter >= WINDOW || self.came[word(counter)] & bit(counter) != 0
+    }
+
+    fn note(&mut self, counter: u64) {
+        if counter > self.highest {
+            let skipped = (counter - self.highest).min(WINDOW);
+            for forgotten in counter + 1 - skipped..=counter {
+                self.came[word(forgotten)] &= !bit(forgotten);
+            }
+            self.highest = counter;
+        }
+        self.set(counter);
+    }
+
+    fn set(&mut self, counter: u64) {
+        self.came[word(counter)] |= bit(counter);
+    }
+}
+
+const fn bit(counter: u64) -> u64 {
+    1 << (counter % 64)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the remainder is below WORDS"
+)]
+const fn word(counter: u64) -> usize {
+    ((counter / 64) % WORDS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sender(number: u32, salt: u8) -> Sender {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        Sender {
+            from: PeerId::from_bytes(bytes),
+            salt: [salt; 8],
+        }
+    }
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    proptest! {
+        #[test]
+        fn each_counter_passes_once_as_in_a_set(
+            counters in proptest::collection::vec((0_u64..3, 0_u64..700), 1..600),
+        ) {
+            let mut seen = Seen::default();
+            let mut came = BTreeSet::new();
+            let mut base = 0;
+            for (advance, offset) in counters {
+                base += advance * 97;
+                let counter = base + offset;
+                let highest = came.last().copied().unwrap_or_default();
+                let fresh = counter + WINDOW > highest && came.insert(counter);
+                prop_assert_eq!(!seen.has(&sender(1, 1), counter), fresh);
+                prop_assert_eq!(seen.note(sender(1, 1), counter, addr(1)), fresh);
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_counter_is_no_trap() {
+        let mut seen = Seen::default();
+        assert!(seen.note(sender(1, 1), 0, addr(1)));
+        assert!(seen.note(sender(1, 1), u64::MAX, addr(1)));
+        assert!(!seen.note(sender(1, 1), u64::MAX, addr(1)));
+        assert!(seen.note(sender(1, 1), u64::MAX - 1, addr(1)));
+    }
+
+    #[test]
+    fn an_old_start_cannot_be_played_again_nor_move_the_address() {
+        let mut seen = Seen::default();
+        assert!(seen.note(sender(1, 1), 5, addr(1)));
+        assert!(seen.note(sender(1, 2), 5, addr(2)));
+        assert!(!seen.note(sender(1, 1), 5, addr(3)));
+        assert!(seen.note(sender(1, 1), 6, addr(3)));
+        assert_eq!(seen.addr_of(&sender(1, 1).from), Some(addr(2)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_whom_it_hears_of() {
+        let mut seen = Seen::default();
+        let faithful = sender(u32::MAX, 1);
+        for number in 0..100_000 {
+            seen.note(sender(number, 1), 1, addr(1));
+            if number % 1000 == 0 {
+                assert!(seen.note(faithful, u64::from(number) + 1, addr(1)));
+            }
+        }
+        assert!(seen.young.len() + seen.old.len() <= MAX_SENDERS);
+        assert!(seen.has(&faithful, 1));
+    }
+}
