@@ -163,9 +163,7 @@ async fn write(
     send: &mut SendStream,
     bytes: &[u8],
 ) -> Result<(), AdmissionError> {
-    send.write_all(bytes)
-        .await
-        .map_err(|_| ended(connection))
+    send.write_all(bytes).await.map_err(|_| ended(connection))
 }
 
 async fn read<const N: usize>(
@@ -354,7 +352,17 @@ mod tests {
         let (alice, bob) = (side(1, &keys), side(2, &keys));
         let hello = hello(alice, &SESSION, bob.peer);
         let (_, answer) = check_hello(bob, &SESSION, alice.peer, &hello).unwrap();
-        assert_eq!(hex::encode(hello), "HELLO");
-        assert_eq!(hex::encode(answer), "ANSWER");
+        assert_eq!(
+            hex::encode(hello),
+            format!(
+                "01{}2707ee18b899d198175c1bf84e75ffb1c14aa7c79e36fb656516b65f0c061873{}",
+                "01".repeat(8),
+                "00".repeat(32)
+            )
+        );
+        assert_eq!(
+            hex::encode(answer),
+            "010202020202020202d49ace1618faa6ca41f13e1aade19e8cd52e28e4d62062fba1e8fca5c9bd7c65"
+        );
     }
 }

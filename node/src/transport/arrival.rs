@@ -114,7 +114,9 @@ pub(crate) fn line(stop: tokio_util::sync::DropGuard) -> (Arrivals, Incoming) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let arrivals = Arrivals {
         line: sender,
-        room: Arc::new(Semaphore::new(MAX_BLOCK_ROOM_BYTES / ROOM_UNIT_BYTES as usize)),
+        room: Arc::new(Semaphore::new(
+            MAX_BLOCK_ROOM_BYTES / ROOM_UNIT_BYTES as usize,
+        )),
     };
     let incoming = Incoming {
         line: receiver,

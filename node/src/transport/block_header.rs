@@ -97,7 +97,10 @@ mod tests {
     fn a_block_is_neither_empty_nor_larger_than_allowed() {
         for length in [0, MAX_BLOCK_BYTES + 1, u32::MAX] {
             let bytes = BlockHeader { length, ..header() }.encode();
-            assert_eq!(BlockHeader::decode(&bytes), Err(HeaderError::Length(length)));
+            assert_eq!(
+                BlockHeader::decode(&bytes),
+                Err(HeaderError::Length(length))
+            );
         }
     }
 

@@ -293,11 +293,7 @@ impl Receiving {
         }
     }
 
-    pub(crate) fn stop(
-        &self,
-        task: &dfnode_tracker::TaskId,
-        block: dfnode_tracker::BlockIndex,
-    ) {
+    pub(crate) fn stop(&self, task: &dfnode_tracker::TaskId, block: dfnode_tracker::BlockIndex) {
         for (header, token) in self.lock().iter() {
             if header.task == *task && header.block == block {
                 token.cancel();
@@ -323,7 +319,9 @@ impl Drop for Entry<'_> {
     fn drop(&mut self) {
         // A token cannot be compared; cancelled, it is told from the others. Those that `stop` cancelled go too.
         self.token.cancel();
-        self.receiving.lock().retain(|(_, token)| !token.is_cancelled());
+        self.receiving
+            .lock()
+            .retain(|(_, token)| !token.is_cancelled());
     }
 }
 

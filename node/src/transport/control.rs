@@ -56,10 +56,12 @@ impl Queue {
         let pushed = if before + length > MAX_QUEUED_BYTES {
             Err(SendMessageError::Overflow)
         } else {
-            self.messages.try_send(message).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => SendMessageError::Overflow,
-                mpsc::error::TrySendError::Closed(_) => SendMessageError::Closed,
-            })
+            self.messages
+                .try_send(message)
+                .map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => SendMessageError::Overflow,
+                    mpsc::error::TrySendError::Closed(_) => SendMessageError::Closed,
+                })
         };
         if pushed.is_err() {
             self.bytes.fetch_sub(length, Ordering::Relaxed);
@@ -79,7 +81,11 @@ pub(crate) async fn write(
         send.write_chunk(first).await.map_err(|_| Close::Unwanted)?;
     }
     let mut batch = Vec::with_capacity(BATCH);
-    while messages.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        tokio::select! {
+            taken = messages.recv_many(&mut batch, BATCH) => debug_assert!(taken > 0),
+            _ = link.connection().closed() => return Ok(()),
+        }
         let bytes: usize = batch.iter().map(Bytes::len).sum();
         let mut chunks: Vec<Bytes> = batch
             .drain(..)
@@ -89,7 +95,6 @@ pub(crate) async fn write(
         link.queue().bytes.fetch_sub(bytes, Ordering::Relaxed);
         written.map_err(|_| Close::Unwanted)?;
     }
-    Ok(())
 }
 
 /// Hands the peer's messages on, in their order, until the stream ends.
@@ -100,12 +105,13 @@ pub(crate) async fn read(
 ) -> Result<(), Close> {
     let from = link.peer();
     loop {
-        let bytes = frame::read(&mut recv, MAX_MESSAGE_BYTES)
-            .await
-            .map_err(|error| match error {
-                FrameError::Ended => Close::Unwanted,
-                FrameError::TooLong(_) => Close::Violation,
-            })?;
+        let bytes =
+            frame::read(&mut recv, MAX_MESSAGE_BYTES)
+                .await
+                .map_err(|error| match error {
+                    FrameError::Ended => Close::Unwanted,
+                    FrameError::TooLong(_) => Close::Violation,
+                })?;
         arrivals.send(Arrival::Message { from, bytes }).await?;
     }
 }

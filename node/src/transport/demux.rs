@@ -60,6 +60,12 @@ impl Demux {
         })
     }
 
+    /// Resolves once the runtime knows that the socket takes packets; those sent before would be dropped.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        let mut poller = Arc::clone(&self.inner).create_io_poller();
+        std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await
+    }
+
     fn native(&self, addr: SocketAddr) -> SocketAddr {
         match addr.ip() {
             IpAddr::V4(ip) if self.is_ipv6 => {
@@ -182,9 +188,9 @@ mod tests {
             let (quic, packets) = sorted(&bytes, stride);
             let is_quic = |segment: &&[u8]| segment[0] & QUIC_FIXED_BIT != 0;
             let segments: Vec<&[u8]> = bytes.chunks(stride.max(1)).collect();
-            let expected: Vec<u8> = segments.iter().copied().filter(|s| is_quic(&s)).flatten().copied().collect();
+            let expected: Vec<u8> = segments.iter().copied().filter(|s| is_quic(s)).flatten().copied().collect();
             prop_assert_eq!(quic, expected);
-            let sealed: Vec<&[u8]> = segments.iter().copied().filter(|s| !is_quic(&s)).collect();
+            let sealed: Vec<&[u8]> = segments.iter().copied().filter(|s| !is_quic(s)).collect();
             prop_assert_eq!(packets, sealed);
         }
     }

@@ -51,7 +51,9 @@ pub enum ConnectError {
     #[error("{0} does not speak dfnode/1")]
     NotDfnode(SocketAddr),
     /// An open cluster does not talk to public addresses.
-    #[error("{0} is a public address, and an open cluster stays on private ones: use a cluster key")]
+    #[error(
+        "{0} is a public address, and an open cluster stays on private ones: use a cluster key"
+    )]
     PublicAddress(SocketAddr),
     /// Nobody answers.
     #[error("{0} does not answer")]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
-use quinn::{ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
 
 use super::demux::Demux;
 use super::gate::MAX_PENDING;
@@ -51,8 +54,7 @@ pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint>
     let mut config = EndpointConfig::default();
     config.grease_quic_bit(false);
     let runtime = Arc::new(TokioRuntime);
-    let mut endpoint =
-        Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
+    let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
 }

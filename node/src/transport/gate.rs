@@ -113,10 +113,12 @@ mod tests {
             let from = IpAddr::from(number.to_be_bytes());
             match gate.knock(from, false) {
                 Knock::ProveAddress => tickets.push(gate.knock(from, true)),
-                entered => tickets.push(entered),
+                entered @ (Knock::Enter(_) | Knock::Full) => tickets.push(entered),
             }
         }
-        let entered = tickets.iter().filter(|knock| matches!(knock, Knock::Enter(_)));
+        let entered = tickets
+            .iter()
+            .filter(|knock| matches!(knock, Knock::Enter(_)));
         assert_eq!(entered.count(), MAX_PENDING);
         drop(tickets);
         assert!(gate.lock().is_empty());

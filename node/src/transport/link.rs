@@ -194,9 +194,7 @@ impl Link {
         self.close(Close::Shutdown);
         links.leave(&self);
         // If nobody listens any more, nobody misses it.
-        let _ = arrivals
-            .send(Arrival::LinkDown { peer: self.0.peer })
-            .await;
+        let _ = arrivals.send(Arrival::LinkDown { peer: self.0.peer }).await;
         self.0.ended.cancel();
     }
 

@@ -40,8 +40,8 @@ use quinn::{Endpoint, Runtime, TokioRuntime};
 use tokio_util::sync::CancellationToken;
 
 use self::admission::{Admitted, Me, StartId};
-pub use self::arrival::{Arrival, Incoming};
 use self::arrival::Arrivals;
+pub use self::arrival::{Arrival, Incoming};
 pub use self::block_header::BlockHeader;
 pub use self::block_stream::SendBlockError;
 pub use self::close::Close;
@@ -99,7 +99,9 @@ pub enum BindError {
         source: io::Error,
     },
     /// An open cluster must not be reachable from the internet.
-    #[error("an open cluster does not listen on or advertise the public address {0}: use a cluster key")]
+    #[error(
+        "an open cluster does not listen on or advertise the public address {0}: use a cluster key"
+    )]
     PublicAddress(SocketAddr),
     /// TLS cannot be set up.
     #[error(transparent)]
@@ -149,12 +151,12 @@ impl PacketSink for PacketDoor {
 }
 
 impl Transport {
-    /// Binds the socket and starts to listen. Needs a tokio runtime.
+    /// Binds the socket and starts to listen.
     ///
     /// # Errors
     ///
     /// If the address cannot be used, or must not be in an open cluster.
-    pub fn bind(config: TransportConfig) -> Result<(Self, Incoming), BindError> {
+    pub async fn bind(config: TransportConfig) -> Result<(Self, Incoming), BindError> {
         let TransportConfig {
             listen,
             identity,
@@ -181,6 +183,7 @@ impl Transport {
         let local = socket.local_addr().map_err(listen_error)?;
         let demux = Demux::new(socket, Arc::clone(&door) as _, is_open).map_err(listen_error)?;
         let demux = Arc::new(demux);
+        demux.writable().await.map_err(listen_error)?;
         let tls = TlsConfigs::new(&identity, allow.map(Arc::new))?;
         let endpoint = endpoint::start(Arc::clone(&demux), tls).map_err(listen_error)?;
         let shared = Arc::new(Shared {
@@ -199,7 +202,9 @@ impl Transport {
             stop,
         });
         if is_open {
-            tracing::warn!("open cluster: anyone on this network may join it; packets from public addresses are dropped");
+            tracing::warn!(
+                "open cluster: anyone on this network may join it; packets from public addresses are dropped"
+            );
         }
         tokio::spawn(Arc::clone(&shared).serve());
         Ok((Self(shared), incoming))

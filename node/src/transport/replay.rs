@@ -140,7 +140,7 @@ impl Start {
     fn note(&mut self, counter: u64) {
         if counter > self.highest {
             let skipped = (counter - self.highest).min(WINDOW);
-            for forgotten in counter + 1 - skipped..=counter {
+            for forgotten in counter - (skipped - 1)..=counter {
                 self.came[word(forgotten)] &= !bit(forgotten);
             }
             self.highest = counter;
@@ -157,10 +157,6 @@ const fn bit(counter: u64) -> u64 {
     1 << (counter % 64)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the remainder is below WORDS"
-)]
 const fn word(counter: u64) -> usize {
     ((counter / 64) % WORDS as u64) as usize
 }

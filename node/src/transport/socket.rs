@@ -19,17 +19,18 @@ pub(crate) fn bind_udp(listen: SocketAddr) -> io::Result<UdpSocket> {
                 && rustix::io::Errno::from_io_error(&error).is_some_and(has_no_ipv6) =>
         {
             tracing::debug!(%error, "no IPv6 here, IPv4 alone is used");
-            bind_one(SocketAddr::new(
-                Ipv4Addr::UNSPECIFIED.into(),
-                listen.port(),
-            ))
+            bind_one(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), listen.port()))
         }
         bound => bound,
     }
 }
 
 fn has_no_ipv6(errno: rustix::io::Errno) -> bool {
-    [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL].contains(&errno)
+    [
+        rustix::io::Errno::AFNOSUPPORT,
+        rustix::io::Errno::ADDRNOTAVAIL,
+    ]
+    .contains(&errno)
 }
 
 fn bind_one(listen: SocketAddr) -> io::Result<UdpSocket> {

@@ -91,10 +91,7 @@ impl SyncReply {
 }
 
 /// Opens a push/pull and waits for the answer.
-pub(crate) async fn open(
-    connection: &Connection,
-    first: Vec<u8>,
-) -> Result<SyncAnswer, SyncError> {
+pub(crate) async fn open(connection: &Connection, first: Vec<u8>) -> Result<SyncAnswer, SyncError> {
     step(async {
         let (mut send, mut recv) = connection.open_bi().await.map_err(|_| SyncError::Ended)?;
         // Fails only for a closed stream, which the next write tells as well.
