@@ -10,3 +10,4 @@ mod private_file;
 pub mod source;
 pub mod store;
 pub mod transport;
+pub mod whole_digest;
