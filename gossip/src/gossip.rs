@@ -96,7 +96,7 @@ impl Gossip {
     }
 
     /// The events about `subject`, our own included.
-    pub fn events(&self, subject: &Subject) -> impl Iterator<Item = &Event> {
+    pub fn events<'a>(&'a self, subject: &Subject) -> impl Iterator<Item = &'a Event> + use<'a> {
         self.slots.events(subject)
     }
 
@@ -249,3 +249,6 @@ impl Gossip {
         self.left = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

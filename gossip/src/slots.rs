@@ -66,7 +66,10 @@ impl Slots {
     }
 
     /// The events about `subject`.
-    pub(crate) fn events(&self, subject: &Subject) -> impl Iterator<Item = &Event> {
+    pub(crate) fn events<'a>(
+        &'a self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = &'a Event> + use<'a> {
         self.about(subject)
             .filter_map(|(_, slot)| slot.event.as_ref())
     }
@@ -183,10 +186,14 @@ impl Slots {
             .map(move |(_, slot)| (slot.age(now), &slot.item))
     }
 
-    fn about(&self, subject: &Subject) -> impl Iterator<Item = (&Key, &Slot)> {
+    fn about<'a>(
+        &'a self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = (&'a Key, &'a Slot)> + use<'a> {
+        let subject = *subject;
         self.by_key
-            .range(Key::first_about(*subject)..)
-            .take_while(|(key, _)| key.subject == *subject)
+            .range(Key::first_about(subject)..)
+            .take_while(move |(key, _)| key.subject == subject)
     }
 
     /// Whether somebody removed the task after what `item` claims of it.
