@@ -369,6 +369,10 @@ impl World {
         let Some(node) = self.alive(index) else {
             return;
         };
+        if node.timer != Some(now.as_micros()) {
+            // An earlier deadline came up in the meantime and has been served.
+            return;
+        }
         node.timer = None;
         if node.tracker.poll_timeout().is_some_and(|at| at <= now) {
             node.tracker.handle_timeout(now);

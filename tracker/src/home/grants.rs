@@ -312,12 +312,7 @@ impl Table {
         if leases.not_before.is_some_and(|at| cx.now < at) || leases.out.len() >= rules.readers {
             return None;
         }
-        let per_node = if self.registrants.len() < FEW_REGISTRANTS {
-            2
-        } else {
-            1
-        };
-        if leases.held_by(&to) >= per_node {
+        if leases.held_by(&to) >= self.leases_per_node() {
             return None;
         }
         let extent = match &leases.meta {
@@ -327,7 +322,7 @@ impl Table {
                 Extent::Validate { meta: meta.clone() }
             }
             Some(meta) => {
-                if known.unspread > meta.layout.blocks_per_piece() && self.registrants.len() > 1 {
+                if !self.may_read_on(&to, meta.layout.blocks_per_piece()) {
                     return None;
                 }
                 if !meta.ranges && !leases.out.is_empty() {
@@ -347,6 +342,34 @@ impl Table {
             .enter_lease(cx.now, to, lease.clone(), lease_start(&lease));
         self.changed(cx.now);
         Some(lease)
+    }
+
+    fn leases_per_node(&self) -> usize {
+        if self.registrants.len() < FEW_REGISTRANTS {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// Whether a reader's fresh blocks have left it, so that it should read more.
+    ///
+    /// A reader that cannot spread what it has would only pile up blocks that others wait for. If that holds for
+    /// all of them, the source is better read by somebody than by nobody.
+    fn may_read_on(&self, reader: &PeerId, extent_blocks: u32) -> bool {
+        let spread = |known: &super::table::Registrant| known.unspread <= extent_blocks;
+        let better = |peer: &PeerId, known: &super::table::Registrant| {
+            peer != reader
+                && known.wants
+                && known.can_read
+                && spread(known)
+                && self.leases.held_by(peer) < self.leases_per_node()
+        };
+        self.registrants.get(reader).is_some_and(spread)
+            || !self
+                .registrants
+                .iter()
+                .any(|(peer, known)| better(peer, known))
     }
 
     /// Whether the version must be shown to be current before it is served to somebody with this patience.
