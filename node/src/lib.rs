@@ -3,6 +3,7 @@
 pub mod ambient;
 pub mod cluster_key;
 pub mod control;
+pub mod discovery;
 pub mod get;
 pub mod identity;
 pub mod limits;
