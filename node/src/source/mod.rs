@@ -132,7 +132,7 @@ impl Source {
         let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
-            read::run(&shared.clients, shared.patience, request, sender).await
+            read::run(&shared.clients, shared.patience, request, sender).await;
         });
         SourceRead {
             events,

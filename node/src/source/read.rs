@@ -287,7 +287,8 @@ fn is_same(meta: &Meta, head: &SourceHead) -> bool {
 /// Whether an answer that was sent because the condition failed, or was not looked at, is of the version
 /// all the same: then only what it says itself counts.
 fn is_proven_same(meta: &Meta, head: &SourceHead) -> bool {
-    is_same(meta, head) && validators_agree(meta, head).unwrap_or(!meta.validators.are_strong())
+    is_same(meta, head)
+        && validators_agree(meta, head).unwrap_or_else(|| !meta.validators.are_strong())
 }
 
 /// `None` if there is no validator that both name.

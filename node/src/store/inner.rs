@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dfnode_tracker::{Meta, TaskId, VersionId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::about::About;
 use super::committer::Committer;
-use super::entry::Entry;
+use super::entry::{Entry, Opening};
 use super::error::ReserveError;
 use super::index::Index;
 use super::lock::FolderLock;
@@ -134,6 +134,18 @@ impl Inner {
         self.folder.join(format!("{task}.{generation:x}"))
     }
 
+    /// The places that are not ready yet.
+    pub(super) fn openings(&self) -> Vec<watch::Receiver<Opening>> {
+        let rack = self.rack();
+        let watches = rack
+            .slots
+            .values()
+            .map(|slot| slot.entry.opened.subscribe());
+        watches
+            .filter(|opened| *opened.borrow() == Opening::Pending)
+            .collect()
+    }
+
     /// Puts a task that was restored on the rack.
     pub(super) fn restore(&self, entry: Entry) {
         let (task, charge) = (entry.task, entry.needed_bytes());
@@ -207,6 +219,7 @@ impl Inner {
                     block,
                 }));
                 self.committer.touch(entry, 0);
+                entry.announce();
             }
             Ok(None) => unlink(entry),
             Err(error) => {

@@ -11,6 +11,7 @@
 
 mod about;
 mod committer;
+mod config;
 mod entry;
 mod error;
 mod index;
@@ -21,6 +22,7 @@ mod record;
 mod reopen;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 use std::fs::File;
@@ -31,14 +33,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use dfnode_tracker::{BlockDigest, BlockIndex, BlockSet, Meta, SignedBatch, TaskId, VersionId};
-use serde::{Deserialize, Serialize};
+use dfnode_tracker::{BlockDigest, BlockIndex, Meta, SignedBatch, TaskId, VersionId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
 pub use self::about::About;
+pub use self::config::{StoreConfig, disk_bytes};
 pub use self::error::{OpenError, PutError, ReadError, ReserveError};
 pub use self::progress::{Progress, WriteFailure};
+pub use self::view::{Opened, StoreEvent, StoreStats, StoredTask, TaskSummary};
 
 use self::entry::{Entry, Opening, Place};
 use self::inner::Inner;
@@ -46,147 +49,6 @@ use self::writer::Job;
 
 /// Bytes that may wait in memory to be written before [`Store::room`] asks to pause.
 const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
-/// The part of a disk that the cache takes if nothing is said.
-const DEFAULT_SHARE: u64 = 10;
-/// What is left free on a disk in any case, unless it is small.
-const DEFAULT_FLOOR_BYTES: u64 = 1 << 30;
-/// The part of a small disk that is left free.
-const FLOOR_SHARE: u64 = 50;
-
-/// How much the store may keep.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreConfig {
-    /// The most bytes that the store's own tasks may take. Default: 10 GiB; a node sets a tenth of the disk.
-    pub cache_bytes: u64,
-    /// Bytes of the disk that are left to others, whatever `cache_bytes` says. Default: 1 GiB.
-    pub free_floor_bytes: u64,
-    /// Threads that write. Default: 2; a file takes one writer at a time.
-    pub writers: usize,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            cache_bytes: 10 << 30,
-            free_floor_bytes: DEFAULT_FLOOR_BYTES,
-            writers: 2,
-        }
-    }
-}
-
-impl StoreConfig {
-    /// A tenth of the disk that `folder` lies on, and a floor that suits its size.
-    ///
-    /// # Errors
-    /// If the disk does not tell its size.
-    pub fn for_disk_of(folder: &Path) -> io::Result<Self> {
-        let (total, _free) = disk_bytes(folder)?;
-        Ok(Self {
-            cache_bytes: total / DEFAULT_SHARE,
-            free_floor_bytes: DEFAULT_FLOOR_BYTES.min(total / FLOOR_SHARE),
-            ..Self::default()
-        })
-    }
-}
-
-/// The size of the disk that `folder` lies on, and what of it this user may still fill.
-///
-/// # Errors
-/// If the folder is not there or the disk does not tell.
-pub fn disk_bytes(folder: &Path) -> io::Result<(u64, u64)> {
-    let disk = rustix::fs::statvfs(folder)?;
-    Ok((
-        disk.f_blocks.saturating_mul(disk.f_frsize),
-        disk.f_bavail.saturating_mul(disk.f_frsize),
-    ))
-}
-
-/// What [`Store::open`] found.
-#[derive(Debug)]
-pub struct Opened {
-    /// The store.
-    pub store: Store,
-    /// What it holds.
-    pub tasks: Vec<StoredTask>,
-    /// What it does of its own accord. At most two events per task that is in it.
-    pub events: mpsc::UnboundedReceiver<StoreEvent>,
-}
-
-/// A task as it was found on disk.
-#[derive(Debug, Clone)]
-pub struct StoredTask {
-    /// Which.
-    pub task: TaskId,
-    /// Its version.
-    pub meta: Meta,
-    /// Where it came from.
-    pub about: About,
-    /// The blocks that are on disk.
-    pub have: BlockSet,
-    /// The signed digests that came with them.
-    pub batches: Vec<SignedBatch>,
-    /// Whether the whole was checked.
-    pub complete: bool,
-    /// When it was last used, in milliseconds since 1970.
-    pub used_at_ms: u64,
-}
-
-/// What a store does of its own accord.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreEvent {
-    /// A task had to make room: nothing of it is left.
-    Evicted {
-        /// Which.
-        task: TaskId,
-    },
-    /// No further block of a task can be written; what is written stays.
-    Failed {
-        /// Which.
-        task: TaskId,
-        /// Why.
-        failure: WriteFailure,
-    },
-}
-
-/// A task in the store, for lists.
-#[derive(Debug, Clone)]
-pub struct TaskSummary {
-    /// Which.
-    pub task: TaskId,
-    /// Its version.
-    pub meta: Meta,
-    /// Where it came from.
-    pub about: About,
-    /// How many of its blocks are in its file.
-    pub blocks: u32,
-    /// How many bytes those are.
-    pub bytes: u64,
-    /// Whether the whole was checked.
-    pub complete: bool,
-    /// Whether somebody uses it now.
-    pub pinned: bool,
-    /// When it was last used, in milliseconds since 1970.
-    pub used_at_ms: u64,
-}
-
-/// The store in numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Bytes that its tasks take or have reserved.
-    pub used_bytes: u64,
-    /// Bytes that they may take.
-    pub cache_bytes: u64,
-    /// How many tasks it holds.
-    pub tasks: usize,
-    /// Bytes in memory that wait to be written.
-    pub waiting_bytes: u64,
-    /// Bytes written since it was opened.
-    pub written_bytes: u64,
-    /// Tasks evicted since it was opened.
-    pub evicted_tasks: u64,
-}
-
 /// A handle to the store; clones are cheap and mean the same.
 ///
 /// When the last one is dropped the store writes and commits what it has, then lets go of the folder.
@@ -467,6 +329,12 @@ impl Store {
     /// Returns when everything put so far is on disk and named by the index.
     pub async fn flush(&self) {
         let inner = self.inner();
+        for mut opened in inner.openings() {
+            // A place that will never be ready has nothing to write.
+            let _ = opened
+                .wait_for(|opening| *opening != Opening::Pending)
+                .await;
+        }
         let ticket = inner.queue.next_ticket();
         // Both senders live as long as the store does.
         let _ = inner.queue.low_water().wait_for(|low| *low >= ticket).await;

@@ -4,25 +4,24 @@
 //! descriptor), then *durable* (synced and named by the index). No lock is held over a write, a read or a
 //! sync; opening the file is the one call that may happen under none either.
 
+mod file;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use dfnode_tracker::{BlockIndex, Meta, SignedBatch, TaskId, VersionId};
-use rustix::buffer::spare_capacity;
 use tokio::sync::watch;
 
-use super::about::About;
-use super::error::{PutError, ReadError, ReserveError};
-use super::index::{Indexed, TaskChange};
-use super::progress::{Progress, WriteFailure};
-use super::record::TaskRecord;
+use crate::store::about::About;
+use crate::store::error::{PutError, ReserveError};
+use crate::store::index::{Indexed, TaskChange};
+use crate::store::progress::{Progress, WriteFailure};
+use crate::store::record::TaskRecord;
 
 /// Digests that a task's batches may hold, as a multiple of its blocks: signers may overlap.
 const MAX_DIGESTS_PER_BLOCK: u32 = 8;
@@ -49,11 +48,22 @@ pub(super) struct Entry {
     state: Mutex<State>,
 }
 
+/// How far a task's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is not made yet: blocks wait in memory.
+    Waiting,
+    /// Blocks go to the writers as they come.
+    Ready,
+    /// It is unlinked.
+    Removed,
+}
+
 struct State {
     meta: Meta,
     about: About,
     complete: bool,
-    removed: bool,
+    stage: Stage,
     file: Option<Arc<File>>,
     pending: BTreeMap<BlockIndex, Bytes>,
     /// Blocks that a thread is writing now: a second writer of one leaves it to the first.
@@ -119,7 +129,7 @@ impl Entry {
                 meta: meta.clone(),
                 about,
                 complete: false,
-                removed: false,
+                stage: Stage::Waiting,
                 file: None,
                 pending: BTreeMap::new(),
                 writing: BTreeSet::new(),
@@ -149,6 +159,7 @@ impl Entry {
         {
             let mut state = entry.lock();
             state.complete = record.complete;
+            state.stage = Stage::Ready;
             state.first_batch = indexed.next_batch;
             state.digests = indexed
                 .batches
@@ -249,7 +260,7 @@ impl Entry {
     /// Takes a block; it is readable from here on.
     pub(super) fn put(&self, block: BlockIndex, bytes: Bytes) -> Result<Taken, PutError> {
         let mut state = self.lock();
-        if state.removed || self.progress.borrow().failure.is_some() {
+        if state.stage == Stage::Removed || self.progress.borrow().failure.is_some() {
             return Err(PutError::NotReserved);
         }
         let range = state.meta.layout.range_of(block);
@@ -267,9 +278,8 @@ impl Entry {
             .pending
             .insert(block, bytes)
             .map_or(0, |old| old.len() as u64);
-        let ready = *self.opened.borrow() == Opening::Ready;
         Ok(Taken {
-            ready,
+            ready: state.stage == Stage::Ready,
             added: given,
             freed,
         })
@@ -297,7 +307,7 @@ impl Entry {
 
     pub(super) fn put_batch(&self, batch: SignedBatch) -> Result<(), PutError> {
         let mut state = self.lock();
-        if state.removed {
+        if state.stage == Stage::Removed {
             return Err(PutError::NotReserved);
         }
         let blocks = state.meta.layout.blocks().unwrap_or_default();
@@ -319,7 +329,7 @@ impl Entry {
         if let Some(bytes) = state.pending.get(&block) {
             return Place::Memory(bytes.clone());
         }
-        if state.removed || !self.progress.borrow().written.contains(block) {
+        if state.stage == Stage::Removed || !self.progress.borrow().written.contains(block) {
             return Place::Nowhere;
         }
         let layout = state.meta.layout;
@@ -327,92 +337,6 @@ impl Entry {
             range: layout.range_of(block),
             exact: layout.length().is_some(),
         }
-    }
-
-    /// Reads a range of the file. Blocking.
-    pub(super) fn read_range(
-        &self,
-        range: &Range<u64>,
-        exact: bool,
-    ) -> Result<Option<Bytes>, ReadError> {
-        let file = self.file()?;
-        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let offset = range.start + bytes.len() as u64;
-            match rustix::io::pread(&file, spare_capacity(&mut bytes), offset) {
-                Ok(0) => break,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(ReadError::Io(errno.into())),
-            }
-        }
-        bytes.truncate(length);
-        let whole = bytes.len() == length || (!exact && !bytes.is_empty());
-        Ok(whole.then(|| Bytes::from(bytes)))
-    }
-
-    /// The open file. Blocking, briefly.
-    pub(super) fn file(&self) -> io::Result<Arc<File>> {
-        if let Some(file) = &self.lock().file {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&self.path)?);
-        let mut state = self.lock();
-        Ok(Arc::clone(state.file.get_or_insert(file)))
-    }
-
-    /// Makes the file. Blocking. Returns the blocks that waited for it, or that the task was removed.
-    pub(super) fn create_file(&self) -> io::Result<Option<Vec<BlockIndex>>> {
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&self.path)?;
-        let mut state = self.lock();
-        if state.removed {
-            return Ok(None);
-        }
-        state.file = Some(Arc::new(file));
-        state.unsynced = true;
-        self.opened.send_replace(Opening::Ready);
-        Ok(Some(state.pending.keys().copied().collect()))
-    }
-
-    /// Lets go of the file if nothing is under way; it opens again when needed.
-    pub(super) fn close_idle(&self) {
-        let mut state = self.lock();
-        if state.pending.is_empty() && state.writing.is_empty() && !state.unsynced {
-            state.file = None;
-        }
-    }
-
-    /// A block to write now and its place, unless another thread is at it.
-    pub(super) fn begin_write(&self, block: BlockIndex) -> Option<(Bytes, u64)> {
-        let mut state = self.lock();
-        let bytes = state.pending.get(&block)?.clone();
-        let offset = state.meta.layout.range_of(block).start;
-        state.writing.insert(block).then_some((bytes, offset))
-    }
-
-    /// The block that [`begin_write`](Self::begin_write) gave is in the file, or could not be written.
-    pub(super) fn end_write_if(&self, block: BlockIndex, bytes: &Bytes, in_file: bool) -> Written {
-        let mut state = self.lock();
-        state.writing.remove(&block);
-        match state.pending.get(&block) {
-            None => return Written::Dropped,
-            Some(current) if !in_file || current.as_ptr() != bytes.as_ptr() => {
-                return Written::Again;
-            }
-            Some(_) => {}
-        }
-        state.pending.remove(&block);
-        state.unsynced = true;
-        self.progress.send_modify(|progress| {
-            progress.written.insert(block);
-        });
-        Written::Done(bytes.len() as u64)
     }
 
     /// The rest of the task cannot be written; returns how many bytes wait no more.
@@ -427,7 +351,7 @@ impl Entry {
     /// The task's place could not be made ready, or is taken away; returns how many bytes wait no more.
     pub(super) fn remove(&self, why: ReserveError) -> u64 {
         let mut state = self.lock();
-        state.removed = true;
+        state.stage = Stage::Removed;
         state.file = None;
         self.opened.send_if_modified(|opening| {
             let waited = *opening == Opening::Pending;
@@ -443,7 +367,7 @@ impl Entry {
     /// What the next commit is to make durable; `None` if there is nothing to believe.
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
         let mut state = self.lock();
-        if state.removed || *self.opened.borrow() != Opening::Ready {
+        if state.stage != Stage::Ready {
             return None;
         }
         let unsynced = std::mem::take(&mut state.unsynced);

@@ -1,0 +1,62 @@
+//! How much the store may keep.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The part of a disk that the cache takes if nothing is said.
+const DEFAULT_SHARE: u64 = 10;
+/// What is left free on a disk in any case, unless it is small.
+const DEFAULT_FLOOR_BYTES: u64 = 1 << 30;
+/// The part of a small disk that is left free.
+const FLOOR_SHARE: u64 = 50;
+
+/// How much the store may keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The most bytes that the store's own tasks may take. Default: 10 GiB; a node sets a tenth of the disk.
+    pub cache_bytes: u64,
+    /// Bytes of the disk that are left to others, whatever `cache_bytes` says. Default: 1 GiB.
+    pub free_floor_bytes: u64,
+    /// Threads that write. Default: 2; a file takes one writer at a time.
+    pub writers: usize,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 10 << 30,
+            free_floor_bytes: DEFAULT_FLOOR_BYTES,
+            writers: 2,
+        }
+    }
+}
+
+impl StoreConfig {
+    /// A tenth of the disk that `folder` lies on, and a floor that suits its size.
+    ///
+    /// # Errors
+    /// If the disk does not tell its size.
+    pub fn for_disk_of(folder: &Path) -> io::Result<Self> {
+        let (total, _free) = disk_bytes(folder)?;
+        Ok(Self {
+            cache_bytes: total / DEFAULT_SHARE,
+            free_floor_bytes: DEFAULT_FLOOR_BYTES.min(total / FLOOR_SHARE),
+            ..Self::default()
+        })
+    }
+}
+
+/// The size of the disk that `folder` lies on, and what of it this user may still fill.
+///
+/// # Errors
+/// If the folder is not there or the disk does not tell.
+pub fn disk_bytes(folder: &Path) -> io::Result<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok((
+        disk.f_blocks.saturating_mul(disk.f_frsize),
+        disk.f_bavail.saturating_mul(disk.f_frsize),
+    ))
+}
