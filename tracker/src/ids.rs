@@ -281,12 +281,6 @@ impl FromStr for Digest {
         let Some((algorithm, digits)) = text.split_once(':') else {
             return Err(ParseDigestError::Algorithm(text.to_owned()));
         };
-        fn parse<const N: usize>(digits: &str) -> Result<[u8; N], ParseDigestError> {
-            let mut bytes = [0; N];
-            hex::decode_to_slice(digits, &mut bytes)
-                .map_err(|_| ParseDigestError::Hex(digits.to_owned()))?;
-            Ok(bytes)
-        }
         match algorithm {
             "sha256" => parse(digits).map(Self::Sha256),
             "md5" => parse(digits).map(Self::Md5),
@@ -294,4 +288,11 @@ impl FromStr for Digest {
             _ => Err(ParseDigestError::Algorithm(text.to_owned())),
         }
     }
+}
+
+fn parse<const N: usize>(digits: &str) -> Result<[u8; N], ParseDigestError> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(digits, &mut bytes)
+        .map_err(|_| ParseDigestError::Hex(digits.to_owned()))?;
+    Ok(bytes)
 }

@@ -167,7 +167,7 @@ impl LocalTracker {
     /// The node knows its cluster: from now on it may act as a home and read sources.
     pub fn set_ready(&mut self, now: Now) {
         if !std::mem::replace(&mut self.ready, true) {
-            self.for_wanted(now, |task, cx| task.view_changed(cx));
+            self.for_wanted(now, Task::view_changed);
             self.settle(now);
         }
     }
@@ -192,7 +192,7 @@ impl LocalTracker {
                 }
             }
         }
-        self.for_wanted(now, |task, cx| task.view_changed(cx));
+        self.for_wanted(now, Task::view_changed);
         self.settle(now);
     }
 
@@ -217,7 +217,7 @@ impl LocalTracker {
                 self.homes.forget(&task);
             }
             EventKind::Isolate => {
-                self.accused(PeerId::from_bytes(*event.subject.as_bytes()), event.origin)
+                self.accused(PeerId::from_bytes(*event.subject.as_bytes()), event.origin);
             }
             EventKind::DownloadStart | EventKind::Length => {}
         }
@@ -344,7 +344,7 @@ impl LocalTracker {
             Message::Offer(offer) => session.handle_offer(&mut cx, from, &offer),
             Message::Want(want) => session.handle_want(&mut cx, from, &want),
             Message::Decline(decline) => {
-                session.handle_decline(&mut cx, from, decline.grant, decline.reason)
+                session.handle_decline(&mut cx, from, decline.grant, decline.reason);
             }
             Message::Room(_) => session.handle_room(&mut cx, from),
             Message::Cancel(cancel) => session.handle_cancel(&mut cx, from, cancel.block),
@@ -534,12 +534,11 @@ impl LocalTracker {
 
     /// Isolates a peer that broke the protocol outside this machine, or ends its isolation.
     pub fn set_isolated(&mut self, now: Now, peer: PeerId, reason: Option<BlameReason>) {
-        match reason {
-            Some(reason) => self.blamed.push((peer, reason)),
-            None => {
-                self.isolated.remove(&peer);
-                self.accusations.remove(&peer);
-            }
+        if let Some(reason) = reason {
+            self.blamed.push((peer, reason))
+        } else {
+            self.isolated.remove(&peer);
+            self.accusations.remove(&peer);
         }
         self.settle(now);
     }
@@ -700,17 +699,16 @@ impl Tracker for LocalTracker {
             block,
             digest,
         } = report;
-        let arrival = match self.tasks.get_mut(&id) {
-            Some(task) => task.handle_block(&mut cx, from, version, block, digest),
-            None => {
-                let origin = crate::output::Origin::Peer(from);
-                cx.out.push_back(Output::Drop {
-                    task: id,
-                    block,
-                    origin,
-                });
-                Arrival::Useless
-            }
+        let arrival = if let Some(task) = self.tasks.get_mut(&id) {
+            task.handle_block(&mut cx, from, version, block, digest)
+        } else {
+            let origin = crate::output::Origin::Peer(from);
+            cx.out.push_back(Output::Drop {
+                task: id,
+                block,
+                origin,
+            });
+            Arrival::Useless
         };
         self.settle(now);
         arrival
@@ -730,4 +728,4 @@ impl Tracker for LocalTracker {
 }
 
 /// How long an isolated peer stays so before it is tried again, doubled each time.
-pub const PROBATION: Duration = Duration::from_secs(600);
+pub const PROBATION: Duration = Duration::from_mins(10);

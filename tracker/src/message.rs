@@ -158,6 +158,10 @@ pub struct Registered {
 
 /// What a home says to a registrant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an outcome is made, sent and gone; boxing its usual variant would only cost"
+)]
 pub enum Outcome {
     /// The registrant is known.
     Welcome {

@@ -11,6 +11,10 @@ use crate::meta::{Meta, SourceFailure};
 
 /// One effect that the machine wants; to be performed in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "outputs are few at a time; boxing messages would cost an allocation each"
+)]
 pub enum Output {
     /// Send a message: over the link if one is up, else sealed in a packet unless it needs a link.
     Send {

@@ -36,7 +36,7 @@ pub(crate) struct Read {
     pub(crate) purpose: Purpose,
     pub(crate) meta: Option<Meta>,
     pub(crate) run: Range<u32>,
-    pub(crate) read_to: u32,
+    pub(crate) done_to: u32,
     pub(crate) bytes: u64,
     pub(crate) report_at: Now,
     pub(crate) answered: Now,
@@ -64,7 +64,7 @@ impl Read {
         };
         Self {
             purpose,
-            read_to: run.start,
+            done_to: run.start,
             meta,
             run,
             bytes: 0,
@@ -97,7 +97,7 @@ impl Read {
             self.sign_at = Some(now + SIGN_DELAY);
         }
         self.unsigned.push(digest);
-        self.read_to = self.read_to.max(block.0.saturating_add(1));
+        self.done_to = self.done_to.max(block.0.saturating_add(1));
         cut.or_else(|| {
             if self.unsigned.len() >= SIGN_BLOCKS {
                 self.take_unsigned()

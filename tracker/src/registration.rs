@@ -18,7 +18,7 @@ const STALL: Duration = Duration::from_millis(500);
 /// A home that says "not yet" is asked again after this long.
 const NOT_YET_PAUSE: Duration = Duration::from_millis(200);
 /// Holders register again this often, so that a complete copy is never forgotten.
-const HOLDER_PERIOD: Duration = Duration::from_secs(300);
+const HOLDER_PERIOD: Duration = Duration::from_mins(5);
 /// Without an answer from any home for this long, a node is alone.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// How often a node that is alone draws lots for acting itself.

@@ -173,7 +173,7 @@ impl Task {
             id: cx.chance.next() | 1,
             extent: Extent::Validate { meta },
         };
-        self.begin_read(cx, lease, Purpose::Clearance);
+        self.begin_read(cx, &lease, Purpose::Clearance);
     }
 
     fn fail(&mut self, cx: &mut Context<'_>, failure: TaskFailure) {
@@ -419,14 +419,14 @@ impl Task {
                 let extent = meta.map_or(Extent::Probe, |meta| Extent::Validate { meta });
                 self.begin_read(
                     cx,
-                    Lease {
+                    &Lease {
                         id: lease.id,
                         extent,
                     },
                     Purpose::Leased,
                 );
             } else {
-                self.begin_read(cx, lease, Purpose::Leased);
+                self.begin_read(cx, &lease, Purpose::Leased);
             }
         } else if current {
             // The home knows this version to be current.
@@ -453,7 +453,7 @@ impl Task {
 
     // --- own reads of the source -------------------------------------------------------------------------------
 
-    fn begin_read(&mut self, cx: &mut Context<'_>, lease: Lease, purpose: Purpose) {
+    fn begin_read(&mut self, cx: &mut Context<'_>, lease: &Lease, purpose: Purpose) {
         if self.reads.contains_key(&lease.id) {
             return;
         }
@@ -475,11 +475,11 @@ impl Task {
             .filter(|read| read.purpose != Purpose::Arbitration)
         {
             let end = if read.run.end == u32::MAX {
-                read.read_to
+                read.done_to
             } else {
                 read.run.end
             };
-            reading.insert_run(read.read_to..end);
+            reading.insert_run(read.done_to..end);
         }
         self.session.reading = reading;
     }
@@ -558,7 +558,7 @@ impl Task {
             return self.arbitrate(cx, lease, block, digest, version);
         }
         let unsigned = if self.session.ledger.knows(block) {
-            read.read_to = read.read_to.max(block.0.saturating_add(1));
+            read.done_to = read.done_to.max(block.0.saturating_add(1));
             None
         } else {
             read.block(cx.now, block, digest)
@@ -596,7 +596,7 @@ impl Task {
         let origin = Origin::Source(lease);
         if self.session.ledger.digest(block) == Some(digest) {
             if let Some(read) = self.reads.get_mut(&lease) {
-                read.read_to = block.0.saturating_add(1);
+                read.done_to = block.0.saturating_add(1);
             }
             cx.out.push_back(Output::Drop {
                 task: self.id,
@@ -694,7 +694,7 @@ impl Task {
     fn after_read(&mut self, cx: &mut Context<'_>, purpose: Purpose) {
         match purpose {
             Purpose::Arbitration if self.wrong_blocks == 0 => {
-                self.fail(cx, TaskFailure::WrongDigest)
+                self.fail(cx, TaskFailure::WrongDigest);
             }
             Purpose::Arbitration => self.complete_told = false,
             Purpose::Clearance => {
@@ -755,7 +755,7 @@ impl Task {
         let report = LeaseReport {
             task: self.id,
             lease,
-            read_to: read.read_to,
+            read_to: read.done_to,
             bytes: read.bytes,
             meta,
             unspread,
@@ -809,7 +809,7 @@ impl Task {
                 run: 0..blocks,
             },
         };
-        self.begin_read(cx, lease, Purpose::Arbitration);
+        self.begin_read(cx, &lease, Purpose::Arbitration);
     }
 
     // --- blocks from peers -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ const MAX_FAILURES: u32 = 5;
 /// The first pause after a failure that may pass; doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// A source that asks for more patience than this is not waited for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// For this long a failure also answers those who come after it: they asked at the same moment.
 const FAILURE_TTL: Duration = Duration::from_secs(2);
 /// Versions that one table may see before it gives up.
@@ -120,8 +120,7 @@ impl Leases {
 
     fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
         let run = match &lease.extent {
-            Extent::Probe => 0..0,
-            Extent::Validate { .. } => 0..0,
+            Extent::Probe | Extent::Validate { .. } => 0..0,
             Extent::Blocks { run, .. } => run.clone(),
         };
         for block in run.clone() {
@@ -301,7 +300,7 @@ impl Table {
     pub(super) fn next_lease(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &SourceRules,
+        rules: SourceRules,
         to: PeerId,
     ) -> Option<Lease> {
         let known = self.registrants.get(&to)?;
@@ -385,7 +384,7 @@ impl Table {
     }
 
     /// Gives leases to registrants chosen by chance, as long as there is something to read.
-    pub(super) fn grant_others(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+    pub(super) fn grant_others(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         if self.role != Role::Granting || !self.leases.has_work() {
             return;
         }
@@ -410,7 +409,7 @@ impl Table {
     pub(super) fn report(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &SourceRules,
+        rules: SourceRules,
         from: PeerId,
         report: LeaseReport,
     ) {
@@ -452,7 +451,7 @@ impl Table {
             Some(LeaseEnd::Returned) => {
                 self.leases.revoke(report.lease);
             }
-            Some(LeaseEnd::Failed(failure)) => self.lease_failed(cx, from, report.lease, failure),
+            Some(LeaseEnd::Failed(failure)) => self.lease_failed(cx, from, report.lease, &failure),
         }
         self.changed(cx.now);
         let lease = self.next_lease(cx, rules, from);
@@ -503,7 +502,7 @@ impl Table {
     }
 
     /// Tells everybody who waits for the version, with leases where due: in order of chance, not of arrival.
-    fn welcome_waiting(&mut self, cx: &mut Context<'_>, rules: &SourceRules, except: PeerId) {
+    fn welcome_waiting(&mut self, cx: &mut Context<'_>, rules: SourceRules, except: PeerId) {
         let mut waiting: Vec<(u64, PeerId)> = self
             .registrants
             .iter()
@@ -547,7 +546,7 @@ impl Table {
         cx: &mut Context<'_>,
         from: PeerId,
         id: u64,
-        failure: SourceFailure,
+        failure: &SourceFailure,
     ) {
         let revoked = self.leases.revoke(id);
         let validating =
@@ -560,7 +559,7 @@ impl Table {
                 }
                 self.leases
                     .failed
-                    .get_or_insert((failure, before(cx.now, 3_600_000).unwrap_or(cx.now)));
+                    .get_or_insert_with(|| (failure.clone(), Now::from_micros(0)));
                 self.fail_if_hopeless(cx);
             }
             SourceFailure::NotFound | SourceFailure::Final { .. } => self.give_up(cx, failure),
@@ -583,7 +582,7 @@ impl Table {
                 }
                 if self.leases.versions >= MAX_VERSIONS {
                     self.leases.versions = 0;
-                    self.give_up(cx, SourceFailure::Changed);
+                    self.give_up(cx, &SourceFailure::Changed);
                 }
             }
             SourceFailure::Busy { .. } | SourceFailure::Transient { .. } if validating => {
@@ -593,7 +592,7 @@ impl Table {
                 self.release_validated(cx, from);
             }
             SourceFailure::Busy { retry_after_ms, .. } => {
-                let wait = Duration::from_millis(retry_after_ms);
+                let wait = Duration::from_millis(*retry_after_ms);
                 self.pause(cx, failure, wait, wait > MAX_RETRY_AFTER);
             }
             SourceFailure::Transient { .. } => {
@@ -606,7 +605,7 @@ impl Table {
     fn pause(
         &mut self,
         cx: &mut Context<'_>,
-        failure: SourceFailure,
+        failure: &SourceFailure,
         wait: Duration,
         too_long: bool,
     ) {
@@ -619,7 +618,7 @@ impl Table {
     }
 
     /// Nobody can get the rest from the source: tells all who still want it.
-    fn give_up(&mut self, cx: &mut Context<'_>, failure: SourceFailure) {
+    fn give_up(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
         self.leases.failures = 0;
         self.leases.not_before = None;
         self.leases.failed = Some((failure.clone(), cx.now));
@@ -665,11 +664,11 @@ impl Table {
                 .to_owned(),
         };
         let failure = self.leases.failure().unwrap_or_else(nobody);
-        self.give_up(cx, failure);
+        self.give_up(cx, &failure);
     }
 
     /// Takes leases back from readers that fell silent, and grants again after a pause.
-    pub(super) fn expire_leases(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+    pub(super) fn expire_leases(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         let silent: Vec<(u64, PeerId)> = self
             .leases
             .out

@@ -27,7 +27,7 @@ const FIRST_RANK_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a successor waits for registrants before it grants.
 const SUCCESSION: Duration = Duration::from_secs(1);
 /// A table without leases that nobody asked for this long is forgotten; holders register every five minutes.
-const TABLE_TTL: Duration = Duration::from_secs(15 * 60);
+const TABLE_TTL: Duration = Duration::from_mins(15);
 
 /// All tables of one node.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Homes {
             .entry(register.task)
             .or_insert_with(|| Table::new(register.task, cx.now));
         Self::take_office(cx, table, false);
-        table.register(cx, &self.rules, from, register, holders);
+        table.register(cx, self.rules, from, register, holders);
     }
 
     /// No home answers: this node acts as one for itself.
@@ -131,27 +131,26 @@ impl Homes {
         from: PeerId,
         report: LeaseReport,
     ) {
-        match self.tables.get_mut(&report.task) {
-            Some(table) => table.report(cx, &self.rules, from, report),
-            None => {
-                let outcome = Outcome::LeaseGone {
-                    lease: report.lease,
-                };
-                cx.send(
-                    from,
-                    Message::Registered(Registered {
-                        task: report.task,
-                        request: 0,
-                        outcome,
-                    }),
-                );
-            }
+        if let Some(table) = self.tables.get_mut(&report.task) {
+            table.report(cx, self.rules, from, report)
+        } else {
+            let outcome = Outcome::LeaseGone {
+                lease: report.lease,
+            };
+            cx.send(
+                from,
+                Message::Registered(Registered {
+                    task: report.task,
+                    request: 0,
+                    outcome,
+                }),
+            );
         }
     }
 
     pub(crate) fn handle_leave(&mut self, cx: &mut Context<'_>, from: PeerId, task: &TaskId) {
         if let Some(table) = self.tables.get_mut(task) {
-            table.drop_registrant(cx, &self.rules, &from);
+            table.drop_registrant(cx, self.rules, &from);
         }
     }
 
@@ -199,13 +198,13 @@ impl Homes {
         let Some(table) = self.tables.get_mut(&state.task) else {
             return;
         };
-        table.rank_answered(cx, &self.rules, from, state);
+        table.rank_answered(cx, self.rules, from, state);
     }
 
     /// A member is gone: its leases go to others, and this node may have become a home.
     pub(crate) fn handle_down(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
         for table in self.tables.values_mut() {
-            table.drop_registrant(cx, &self.rules, peer);
+            table.drop_registrant(cx, self.rules, peer);
         }
     }
 
@@ -221,7 +220,7 @@ impl Homes {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for table in self.tables.values_mut() {
             if table.poll_timeout().is_some_and(|at| at <= cx.now) {
-                table.handle_timeout(cx, &self.rules);
+                table.handle_timeout(cx, self.rules);
             }
         }
     }
@@ -240,10 +239,12 @@ impl Homes {
         let Some((task, used)) = oldest else {
             return false;
         };
-        // A holder registers again within five minutes, so little is lost with an idle table.
-        let _ = now.saturating_since(used) >= TABLE_TTL;
-        self.tables.remove(&task);
-        true
+        // Holders register again within five minutes, so an idle table that is older costs nothing to forget.
+        let forgotten = now.saturating_since(used) >= TABLE_TTL;
+        if forgotten {
+            self.tables.remove(&task);
+        }
+        forgotten
     }
 
     /// Tables that this node acts on as a home.

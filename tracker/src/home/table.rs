@@ -138,7 +138,7 @@ impl Table {
     pub(super) fn register(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &SourceRules,
+        rules: SourceRules,
         from: PeerId,
         register: Register,
         holders: &[PeerId],
@@ -154,18 +154,17 @@ impl Table {
         }
         let stalled = register.stalled;
         let request = register.request;
-        self.enter(cx, rules, from, register);
+        self.enter(cx, from, register);
         if self.role != Role::Granting {
             self.tell(cx, from, request, Outcome::NotYet);
             return;
         }
         if self.leases.fails_now(cx.now)
             && self.registrants.get(&from).is_some_and(|known| known.wants)
+            && let Some(failure) = self.leases.failure()
         {
-            if let Some(failure) = self.leases.failure() {
-                self.tell(cx, from, request, Outcome::Failed { failure });
-                return;
-            }
+            self.tell(cx, from, request, Outcome::Failed { failure });
+            return;
         }
         let lease = self.next_lease(cx, rules, from);
         self.welcome(cx, from, request, lease, holders);
@@ -179,13 +178,7 @@ impl Table {
     }
 
     /// Notes what a registrant says of itself.
-    fn enter(
-        &mut self,
-        cx: &mut Context<'_>,
-        rules: &SourceRules,
-        from: PeerId,
-        register: Register,
-    ) {
+    fn enter(&mut self, cx: &mut Context<'_>, from: PeerId, register: Register) {
         let version = register.meta.as_ref().map(|meta| meta.version);
         if let (None, Some(meta), true) = (
             &self.leases.meta,
@@ -239,7 +232,6 @@ impl Table {
         known.can_read = register.can_read && !self.leases.refused.contains(&from);
         known.holds = holds;
         known.max_age = Duration::from_millis(register.max_age_ms);
-        let _ = rules;
     }
 
     pub(super) fn welcome(
@@ -325,7 +317,7 @@ impl Table {
     pub(super) fn drop_registrant(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &SourceRules,
+        rules: SourceRules,
         peer: &PeerId,
     ) {
         let known = self.registrants.remove(peer).is_some();
@@ -340,7 +332,7 @@ impl Table {
     pub(super) fn rank_answered(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &SourceRules,
+        rules: SourceRules,
         from: PeerId,
         state: HomeState,
     ) {
@@ -383,7 +375,7 @@ impl Table {
         self.census_until = None;
     }
 
-    fn begin_granting(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+    fn begin_granting(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.role = Role::Granting;
         self.leases.touch_all(cx.now);
         let waiting: Vec<PeerId> = self
@@ -421,7 +413,7 @@ impl Table {
     }
 
     /// Who did not answer is gone; what nobody holds is to be read again.
-    fn end_census(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+    fn end_census(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.census_until = None;
         let gone: Vec<PeerId> = self
             .registrants
@@ -466,7 +458,7 @@ impl Table {
             .min()
     }
 
-    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, rules: &SourceRules) {
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         match self.role.clone() {
             Role::Asking {
                 until, as_first, ..

@@ -131,7 +131,7 @@ impl Session {
         self.wants = false;
         self.release_all_wanted(cx);
         self.flush(cx);
-        self.tell_all(cx, Vec::new(), None);
+        self.tell_all(cx, &[], None);
     }
 
     /// The version is known now (or its length is).
@@ -166,7 +166,7 @@ impl Session {
             return false;
         }
         meta.layout = meta.layout.ended_at(length);
-        self.tell_all(cx, Vec::new(), Some(length));
+        self.tell_all(cx, &[], Some(length));
         true
     }
 
@@ -527,7 +527,7 @@ impl Session {
         }
         let fresh: BlockSet = std::mem::take(&mut self.fresh).into_iter().collect();
         if cx.view.leech() {
-            return self.tell_all(cx, Vec::new(), None);
+            return self.tell_all(cx, &[], None);
         }
         let batches: std::collections::BTreeSet<BatchIndex> = fresh
             .iter()
@@ -545,11 +545,11 @@ impl Session {
                 self.send_batches(cx, peer, &batches);
             }
         }
-        self.tell_all(cx, fresh.runs(), None);
+        self.tell_all(cx, &fresh.runs(), None);
         self.offer(cx);
     }
 
-    fn tell_all(&mut self, cx: &mut Context<'_>, runs: Vec<Range<u32>>, length: Option<u64>) {
+    fn tell_all(&mut self, cx: &mut Context<'_>, runs: &[Range<u32>], length: Option<u64>) {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
@@ -557,7 +557,7 @@ impl Session {
             // A neighbour that wants nothing more has no use for our news, but for the end of our own wanting.
             if known.same_version && (known.wants || length.is_some() || !self.wants) {
                 let runs = if known.wants {
-                    runs.clone()
+                    runs.to_vec()
                 } else {
                     Vec::new()
                 };

@@ -56,6 +56,10 @@ pub(super) enum Declined {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the neighbour, no state of one machine"
+)]
 pub(super) struct Neighbour {
     pub(super) state: Acquaintance,
     /// Blocks of our version that it holds.

@@ -222,7 +222,11 @@ impl Session {
     fn count_sent(&mut self, block: Option<BlockIndex>, up: bool) {
         let Some(block) = block else { return };
         let sent = self.sent.entry(block).or_default();
-        *sent = if up { sent.saturating_add(1) } else { sent.saturating_sub(1) };
+        *sent = if up {
+            sent.saturating_add(1)
+        } else {
+            sent.saturating_sub(1)
+        };
     }
 
     pub(crate) fn handle_room(&mut self, cx: &mut Context<'_>, from: PeerId) {
