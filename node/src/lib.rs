@@ -2,13 +2,23 @@
 
 pub mod ambient;
 pub mod cluster_key;
+pub mod config;
 pub mod control;
 pub mod discovery;
+mod driver;
 pub mod get;
+mod handle;
 pub mod identity;
 pub mod limits;
+mod node;
 mod private_file;
 pub mod source;
+mod status;
 pub mod store;
 pub mod transport;
 pub mod whole_digest;
+
+pub use config::Config;
+pub use driver::Fault;
+pub use handle::Handle;
+pub use node::{Node, StartError};

@@ -1,1 +1,13 @@
-//! In-process cluster tests.
+//! Several nodes in one process, on loopback, with a source that counts what is asked of it.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+mod access;
+mod cluster;
+mod crowd;
+mod failures;
+mod liars;
+mod origin;
+mod restart;
+mod sizes;
+mod status;

@@ -1,0 +1,287 @@
+//! A task's bytes on this host: its place in the store, its blocks, and the check of the whole.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+
+use dfnode_gossip::Now;
+use dfnode_tracker::{
+    BlockIndex, Digest, Meta, Origin, SignedBatch, TaskFailure, TaskId, Tracker as _, VersionId,
+};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+use url::Url;
+
+use super::pump::{Ready, same_kind};
+use super::tasks::{Entry, FileState};
+use super::{Driver, Parts, Report};
+use crate::ambient::unix_millis;
+use crate::get::GetError;
+use crate::limits::Limiter;
+use crate::store::{About, Progress, ReserveError};
+use crate::whole_digest;
+
+/// A place in the store.
+pub(crate) struct Place {
+    file: Arc<File>,
+    written: watch::Receiver<Progress>,
+}
+
+impl Driver {
+    /// The version became known, or its length did.
+    pub(super) fn handle_meta(&mut self, now: Now, task: TaskId, meta: Meta) {
+        let limit = self.parts.limits.task;
+        let entry = self.tasks.entries.entry(task).or_insert_with(|| Entry::new(None, Limiter::of(limit)));
+        let is_longer_known = match &entry.meta {
+            Some(known) if known.version == meta.version => {
+                if *known == meta {
+                    return;
+                }
+                true
+            }
+            Some(_) => {
+                entry.restart();
+                false
+            }
+            None => false,
+        };
+        debug!(task = %task.short(), version = %meta.version, length = ?meta.layout.length(), "version known");
+        entry.meta = Some(meta);
+        if is_longer_known && matches!(entry.file, FileState::Ready) {
+            // The store takes the new length for the same file.
+            entry.file = FileState::Absent;
+        }
+        self.ensure_file(now, task);
+        self.open_gates(now, task);
+    }
+
+    /// Has the store make room for a task whose version is known, once.
+    pub(super) fn ensure_file(&mut self, _now: Now, task: TaskId) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let (Some(meta), FileState::Absent) = (entry.meta.clone(), &entry.file) else { return };
+        entry.file = FileState::Reserving;
+        if entry.pin.is_none() && !entry.callers.is_empty() {
+            entry.pin = Some(self.parts.store.pin(task));
+        }
+        let about = About {
+            url: entry.url.as_ref().map(|url| storable(url).to_string()),
+            digest: entry.expected_digests().into_iter().next(),
+            credentialed: !meta.public,
+            authorities: entry.url.as_ref().map(authority).into_iter().collect::<BTreeSet<_>>(),
+            validated_at_ms: unix_millis(),
+        };
+        // Blocks may be put from here on; only those who read by descriptor wait for the file.
+        let reserved = self.parts.store.reserve(task, &meta, about);
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            let place = match reserved.await {
+                Ok(()) => open_place(&parts, task),
+                Err(error) => Err(error),
+            };
+            parts.report(Report::Reserved { task, meta, place }).await;
+        });
+    }
+
+    /// The store made room, or could not.
+    pub(super) fn handle_reserved(&mut self, now: Now, task: TaskId, meta: &Meta, place: Result<Place, ReserveError>) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        if entry.meta.as_ref().is_none_or(|current| current.version != meta.version) {
+            return;
+        }
+        if entry.meta.as_ref() != Some(meta) {
+            // The length became known while the store was at it.
+            entry.file = FileState::Absent;
+            return self.ensure_file(now, task);
+        }
+        match place {
+            Ok(place) => {
+                entry.file = FileState::Ready;
+                let ready = Ready { meta: meta.clone(), file: place.file, written: place.written };
+                entry.news.send_modify(|news| news.ready = Some(ready));
+                if entry.complete {
+                    self.check_whole(task);
+                }
+            }
+            Err(failure) => {
+                error!(task = %task.short(), %failure, "no place for a task");
+                self.fail_task(now, task, failure.into());
+            }
+        }
+    }
+
+    /// A block's digest is right: from here on it can be read and sent.
+    pub(super) fn keep(&mut self, task: TaskId, version: VersionId, block: BlockIndex, origin: Origin) {
+        let Some(bytes) = self.parked.take(task, origin, block) else {
+            warn!(task = %task.short(), %block, "a block to keep is not there");
+            return;
+        };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let length = bytes.len() as u64;
+        match origin {
+            Origin::Peer(peer) => {
+                self.parts.stats.from_peers.add(length);
+                self.peers.received(peer, length);
+                *entry.givers.entry(peer).or_default() += length;
+            }
+            Origin::Source(_) => {}
+        }
+        let peers = u32::try_from(entry.givers.len()).unwrap_or(u32::MAX);
+        entry.news.send_if_modified(|news| {
+            match origin {
+                Origin::Peer(_) => news.from_peers += length,
+                Origin::Source(_) => news.from_source += length,
+            }
+            news.peers = peers;
+            // The file's own progress wakes the callers.
+            false
+        });
+        if let Err(error) = self.parts.store.put(task, version, block, bytes) {
+            warn!(task = %task.short(), %block, %error, "a block was not stored");
+        }
+    }
+
+    /// Digests to be stored with the task.
+    pub(super) fn keep_batch(&self, task: TaskId, batch: SignedBatch) {
+        if let Err(error) = self.parts.store.put_batch(task, batch) {
+            warn!(task = %task.short(), %error, "digests were not stored");
+        }
+    }
+
+    /// The source has a newer version.
+    pub(super) fn handle_restarted(&mut self, task: TaskId) {
+        info!(task = %task.short(), "the content changed at the source; starting over");
+        self.parked.drop_task(task);
+        if let Some(entry) = self.tasks.entries.get_mut(&task) {
+            entry.restart();
+        }
+    }
+
+    /// Every block is here.
+    pub(super) fn handle_complete(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        entry.complete = true;
+        if matches!(entry.file, FileState::Ready) {
+            self.check_whole(task);
+        }
+    }
+
+    /// Compares the whole with whatever digests it should have, off the loop; at once if there are none.
+    fn check_whole(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(meta) = entry.meta.clone() else { return };
+        let known = entry.news.borrow().digests.clone();
+        let wanted: Vec<Digest> = entry
+            .expected_digests()
+            .into_iter()
+            .filter(|wanted| !known.iter().any(|known| same_kind(known, wanted)))
+            .collect();
+        if wanted.is_empty() {
+            self.found_whole(task);
+            return;
+        }
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            let found = whole_digest::of_task(&parts.store, task, &meta, &wanted).await;
+            let found = found.map_err(|error| error.to_string());
+            parts.report(Report::Checked { task, version: meta.version, found }).await;
+        });
+    }
+
+    /// The whole was hashed.
+    pub(super) fn handle_checked(
+        &mut self,
+        now: Now,
+        task: TaskId,
+        version: VersionId,
+        found: Result<Vec<Digest>, String>,
+    ) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        if !entry.complete || entry.meta.as_ref().is_none_or(|meta| meta.version != version) {
+            return;
+        }
+        match found {
+            Ok(found) => {
+                let expected = entry.expected_digests();
+                let differs = |got: &Digest| expected.iter().any(|wanted| same_kind(got, wanted) && got != wanted);
+                let is_wrong = found.iter().any(differs);
+                if is_wrong && !entry.digest_disputed {
+                    warn!(task = %task.short(), "the whole has another digest; asking the source which block is wrong");
+                    entry.digest_disputed = true;
+                    entry.complete = false;
+                    self.tracker.handle_wrong_digest(now, &task);
+                    return;
+                }
+                entry.news.send_modify(|news| news.digests.extend(found));
+                self.found_whole(task);
+            }
+            Err(what) => self.fail_task(now, task, GetError::Internal { what }),
+        }
+    }
+
+    fn found_whole(&mut self, task: TaskId) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        info!(task = %task.short(), "task complete");
+        entry.news.send_modify(|news| news.completions += 1);
+        self.parts.store.complete(task);
+    }
+
+    /// The tracker gave a task up.
+    pub(super) fn handle_failed(&mut self, task: TaskId, failure: TaskFailure) {
+        info!(task = %task.short(), %failure, "task failed");
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let error = super::errors::of_task(failure, entry);
+        entry.news.send_modify(|news| {
+            news.failures += 1;
+            news.failure = Some(error);
+        });
+    }
+
+    /// This node gives a task up.
+    pub(super) fn fail_task(&mut self, now: Now, task: TaskId, error: GetError) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        entry.file = FileState::Absent;
+        entry.news.send_modify(|news| {
+            news.failures += 1;
+            news.failure = Some(error);
+        });
+        self.stop_reads_of(task);
+        self.tracker.service_down(now, &task);
+    }
+
+    /// A task is no longer here.
+    pub(super) fn forget(&mut self, now: Now, task: TaskId) {
+        self.parked.drop_task(task);
+        self.stop_reads_of(task);
+        self.tracker.forget(now, &task);
+        if let Some(entry) = self.tasks.entries.get_mut(&task) {
+            entry.restart();
+            if entry.callers.is_empty() {
+                self.tasks.entries.remove(&task);
+            }
+        }
+    }
+}
+
+fn open_place(parts: &Parts, task: TaskId) -> Result<Place, ReserveError> {
+    let file = parts.store.open_file(task).map_err(|error| ReserveError::Io { why: error.to_string() })?;
+    let written = parts.store.progress(task).ok_or(ReserveError::Gone)?;
+    Ok(Place { file: Arc::new(file), written })
+}
+
+/// A URL without what proves who asks.
+pub(super) fn storable(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    // These fail only for URLs that have no user info.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if url.query().is_some() {
+        url.set_query(Some("…"));
+    }
+    url
+}
+
+fn authority(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
+}

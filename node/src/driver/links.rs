@@ -1,0 +1,178 @@
+//! Connections to peers: who is dialled, what waits for a connection, and which ones have been idle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfnode_gossip::{Now, PeerId};
+use dfnode_tracker::{LinkState, Message, PeerRef, wire};
+use tracing::{debug, info};
+
+use super::{Driver, Report};
+use crate::transport::{Close, Link, PacketKind};
+
+/// The longest message that travels in a sealed packet instead of on a connection.
+const MAX_PACKET_MESSAGE_BYTES: usize = 1100;
+/// Messages that wait for a connection to one peer. Beyond, the oldest is lost and asked again.
+const MAX_WAITING_MESSAGES: usize = 64;
+/// Peers that messages wait for.
+const MAX_WAITING_PEERS: usize = 256;
+/// A connection without a word for this long is closed; the next message opens it again.
+const LINK_IDLE: Duration = Duration::from_secs(120);
+
+/// What the driver knows of its connections.
+#[derive(Default)]
+pub(super) struct Links {
+    up: BTreeMap<PeerId, Up>,
+    dialing: BTreeSet<PeerId>,
+    waiting: BTreeMap<PeerId, Vec<Bytes>>,
+}
+
+struct Up {
+    link: Link,
+    last_word: Now,
+}
+
+impl Links {
+    /// The open connection to a peer.
+    pub(super) fn get(&self, peer: &PeerId) -> Option<&Link> {
+        self.up.get(peer).map(|up| &up.link)
+    }
+
+    /// Whom a connection is open to.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.up.keys().copied()
+    }
+
+    /// How many connections are open.
+    pub(super) fn len(&self) -> usize {
+        self.up.len()
+    }
+
+    /// Notes that a connection was of use.
+    pub(super) fn touch(&mut self, now: Now, peer: &PeerId) {
+        if let Some(up) = self.up.get_mut(peer) {
+            up.last_word = now;
+        }
+    }
+
+    fn idle(&self, now: Now) -> Vec<PeerId> {
+        self.up.iter().filter(|(_, up)| now - up.last_word > LINK_IDLE).map(|(peer, _)| *peer).collect()
+    }
+
+    fn wait(&mut self, peer: PeerId, message: Bytes) {
+        if self.waiting.len() >= MAX_WAITING_PEERS && !self.waiting.contains_key(&peer) {
+            return;
+        }
+        let queue = self.waiting.entry(peer).or_default();
+        if queue.len() >= MAX_WAITING_MESSAGES {
+            queue.remove(0);
+        }
+        queue.push(message);
+    }
+}
+
+impl Driver {
+    /// Sends a message of the tracker by the best way there is.
+    pub(super) fn send_message(&mut self, now: Now, to: PeerId, message: &Message) {
+        let bytes = Bytes::from(wire::encode(message));
+        self.parts.stats.messages_sent.add(1);
+        if let Some(link) = self.links.get(&to) {
+            // A closed link reports itself; what was lost with it is asked again.
+            let _ = link.try_send(bytes);
+            self.links.touch(now, &to);
+            return;
+        }
+        if message.needs_link() {
+            return;
+        }
+        if bytes.len() <= MAX_PACKET_MESSAGE_BYTES {
+            self.send_packet(PacketKind::Tracker, &to, None, &bytes);
+            return;
+        }
+        self.links.wait(to, bytes);
+        self.connect(now, &PeerRef { peer: to, addr: None });
+    }
+
+    /// Sends a sealed packet to wherever the peer was last heard, else to where it says it is.
+    pub(super) fn send_packet(&self, kind: PacketKind, to: &PeerId, hint: Option<&[SocketAddr]>, bytes: &[u8]) {
+        if let Some(addr) = self.parts.transport.addr_of(to) {
+            self.parts.transport.send_packet(kind, addr, bytes);
+            return;
+        }
+        let known = hint.or_else(|| self.gossip.member(to).map(|member| member.addrs.as_slice()));
+        for addr in known.unwrap_or_default() {
+            self.parts.transport.send_packet(kind, *addr, bytes);
+        }
+    }
+
+    /// Makes a connection, and tells the tracker how that ended.
+    pub(super) fn connect(&mut self, now: Now, peer: &PeerRef) {
+        if self.links.up.contains_key(&peer.peer) {
+            self.tracker.handle_link(now, peer.peer, LinkState::Up);
+            return;
+        }
+        if !self.links.dialing.insert(peer.peer) {
+            return;
+        }
+        let addrs = self.addrs_of(&peer.peer, peer.addr);
+        let (parts, expect) = (self.parts.clone(), peer.peer);
+        self.parts.spawn(async move {
+            let result = parts.transport.connect(&addrs, Some(expect)).await.map(drop);
+            parts.report(Report::Dialed { peer: expect, result: result.map_err(|error| error.to_string()) }).await;
+        });
+    }
+
+    /// Every address that a peer might be reached at, the likeliest first.
+    pub(super) fn addrs_of(&self, peer: &PeerId, hint: Option<SocketAddr>) -> Vec<SocketAddr> {
+        let heard = self.parts.transport.addr_of(peer);
+        let said = self.gossip.member(peer).map(|member| member.addrs.clone()).unwrap_or_default();
+        let mut addrs: Vec<SocketAddr> = Vec::new();
+        for addr in heard.into_iter().chain(hint).chain(said) {
+            if !addrs.contains(&addr) {
+                addrs.push(addr);
+            }
+        }
+        addrs
+    }
+
+    /// A dial ended. Success announces itself as an arrival of its own.
+    pub(super) fn handle_dialed(&mut self, now: Now, peer: PeerId, result: Result<(), String>) {
+        self.links.dialing.remove(&peer);
+        if let Err(error) = result
+            && !self.links.up.contains_key(&peer)
+        {
+            debug!(peer = %peer.short(), error, "no connection");
+            self.links.waiting.remove(&peer);
+            self.tracker.handle_link(now, peer, LinkState::Down);
+        }
+    }
+
+    /// A connection is open and its peer has proved to be one of ours.
+    pub(super) fn handle_link_up(&mut self, now: Now, link: Link) {
+        let peer = link.peer();
+        debug!(peer = %peer.short(), addr = %link.remote(), "link up");
+        for message in self.links.waiting.remove(&peer).unwrap_or_default() {
+            let _ = link.try_send(message);
+        }
+        self.links.up.insert(peer, Up { link, last_word: now });
+        self.tracker.handle_link(now, peer, LinkState::Up);
+    }
+
+    /// A connection is gone.
+    pub(super) fn handle_link_down(&mut self, now: Now, peer: PeerId) {
+        if self.links.up.remove(&peer).is_some() {
+            debug!(peer = %peer.short(), "link down");
+            self.tracker.handle_link(now, peer, LinkState::Down);
+        }
+    }
+
+    /// Closes what nobody used for long.
+    pub(super) fn close_idle_links(&mut self, now: Now) {
+        for peer in self.links.idle(now) {
+            info!(peer = %peer.short(), "closing an idle link");
+            self.parts.transport.close(&peer, Close::Unwanted);
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Carries a task's news to one local caller, off the loop.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfnode_gossip::Now;
+use dfnode_tracker::{Digest, Meta, TaskId};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::Stats;
+use crate::ambient::Clock;
+use crate::get::{CacheFile, DownloadSender, GetError, GetEvent, GetProgress, GetSummary, Gone, Started};
+use crate::store::Progress;
+
+/// Progress is told at most this often.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
+
+/// What everybody who waits for a task may know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct News {
+    /// Counts the versions begun: a change makes everything so far void.
+    pub(super) attempt: u64,
+    /// The version and its file, once both are there.
+    pub(super) ready: Option<Ready>,
+    /// Counts how often the task was found complete and current.
+    pub(super) completions: u64,
+    /// What the whole hashes to, as far as anybody asked.
+    pub(super) digests: Vec<Digest>,
+    /// Counts failures.
+    pub(super) failures: u64,
+    /// The last failure.
+    pub(super) failure: Option<GetError>,
+    /// Bytes that peers gave, of this attempt.
+    pub(super) from_peers: u64,
+    /// Bytes that this node read, of this attempt.
+    pub(super) from_source: u64,
+    /// Peers that gave something.
+    pub(super) peers: u32,
+}
+
+/// A version that can be read.
+#[derive(Debug, Clone)]
+pub(super) struct Ready {
+    pub(super) meta: Meta,
+    pub(super) file: Arc<File>,
+    pub(super) written: watch::Receiver<Progress>,
+}
+
+/// Whether this caller may have the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// The source was not heard yet.
+    Closed,
+    /// The source said yes to this caller, or to everybody.
+    Open,
+    /// This caller's own failure.
+    Failed(GetError),
+    /// The source has other bytes for this caller: it belongs to another task.
+    Moved,
+}
+
+/// One caller and what it was told so far.
+pub(super) struct Pump {
+    pub(super) id: String,
+    pub(super) task: TaskId,
+    pub(super) sender: DownloadSender,
+    pub(super) news: watch::Receiver<News>,
+    pub(super) gate: watch::Receiver<Gate>,
+    pub(super) range: Option<(u64, Option<u64>)>,
+    pub(super) digest: Option<Digest>,
+    pub(super) timeout: Option<Duration>,
+    /// Nothing is shown before the task was found current once more: it was complete when the caller came.
+    pub(super) wait_for_validation: bool,
+    pub(super) stop: CancellationToken,
+    pub(super) told: Told,
+    pub(super) stats: Arc<Stats>,
+}
+
+/// What the caller knows already.
+pub(super) struct Told {
+    began: Now,
+    attempt: u64,
+    completions: u64,
+    failures: u64,
+    from_peers: u64,
+    from_source: u64,
+    started: Option<Started>,
+    runs: Vec<Range<u64>>,
+    done_bytes: u64,
+    /// What lay in the file when the caller came.
+    had: Vec<Range<u64>>,
+    epoch: Option<u32>,
+    next_progress: Option<Instant>,
+}
+
+/// Whether there is more to tell.
+enum Step {
+    Wait,
+    Ended,
+    Moved,
+}
+
+impl Told {
+    /// A caller who comes now: what happened before does not concern it.
+    pub(super) fn at(now: Now, news: &News, had: Vec<Range<u64>>) -> Self {
+        Self {
+            began: now,
+            attempt: news.attempt,
+            completions: news.completions,
+            failures: news.failures,
+            from_peers: news.from_peers,
+            from_source: news.from_source,
+            started: None,
+            runs: Vec::new(),
+            done_bytes: 0,
+            had,
+            epoch: None,
+            next_progress: None,
+        }
+    }
+
+    /// Forgets what the caller was told of the bytes.
+    fn void(&mut self) {
+        self.started = None;
+        self.runs.clear();
+        self.done_bytes = 0;
+        self.epoch = None;
+        self.next_progress = None;
+    }
+}
+
+impl Pump {
+    /// Runs until the caller has everything, an error, or left. A caller who belongs to another task is
+    /// handed back.
+    pub(super) async fn run(mut self) -> Option<DownloadSender> {
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let mut written: Option<watch::Receiver<Progress>> = None;
+        loop {
+            match self.step() {
+                Ok(Step::Wait) => {}
+                Ok(Step::Ended) | Err(Gone) => return None,
+                Ok(Step::Moved) => return Some(self.sender),
+            }
+            if self.told.started.is_none() {
+                written = None;
+            } else if written.is_none() {
+                written = self.news.borrow().ready.as_ref().map(|ready| ready.written.clone());
+            }
+            let news_ended = tokio::select! {
+                biased;
+                () = self.sender.gone() => return None,
+                () = self.stop.cancelled() => return None,
+                () = at(deadline) => {
+                    self.sender.fail(GetError::Timeout);
+                    return None;
+                }
+                changed = self.news.changed() => changed.is_err(),
+                changed = self.gate.changed() => changed.is_err(),
+                () = changed(&mut written) => false,
+                () = at(self.told.next_progress) => false,
+            };
+            if news_ended {
+                return None;
+            }
+        }
+    }
+
+    /// Tells whatever is new.
+    fn step(&mut self) -> Result<Step, Gone> {
+        let news = self.news.borrow_and_update().clone();
+        let gate = self.gate.borrow_and_update().clone();
+        match &gate {
+            Gate::Failed(error) => {
+                self.sender.fail(error.clone());
+                return Ok(Step::Ended);
+            }
+            Gate::Moved => {
+                self.restart(&news)?;
+                return Ok(Step::Moved);
+            }
+            Gate::Closed | Gate::Open => {}
+        }
+        if news.failures > self.told.failures
+            && let Some(error) = news.failure.clone()
+        {
+            self.sender.fail(error);
+            return Ok(Step::Ended);
+        }
+        if news.attempt != self.told.attempt {
+            self.restart(&news)?;
+        }
+        let is_complete = news.completions > self.told.completions;
+        let Some(ready) = &news.ready else { return Ok(Step::Wait) };
+        if gate != Gate::Open || self.wait_for_validation && !is_complete && ready_is_old(&news, &self.told) {
+            return Ok(Step::Wait);
+        }
+        self.start(ready)?;
+        self.progress(&news, ready, is_complete)
+    }
+
+    fn restart(&mut self, news: &News) -> Result<(), Gone> {
+        if self.told.started.take().is_some() {
+            self.sender.send(GetEvent::Restarted)?;
+        }
+        self.wait_for_validation = false;
+        let completions = self.told.completions;
+        self.told = Told { began: self.told.began, completions, failures: self.told.failures, ..Told::at(self.told.began, news, Vec::new()) };
+        (self.told.from_peers, self.told.from_source) = (0, 0);
+        Ok(())
+    }
+
+    fn start(&mut self, ready: &Ready) -> Result<(), Gone> {
+        let length = ready.meta.layout.length();
+        if let Some(started) = &self.told.started
+            && (started.length == length || Arc::ptr_eq(&started.file.0, &ready.file))
+        {
+            return Ok(());
+        }
+        let file = CacheFile(Arc::clone(&ready.file));
+        let started = Started { id: self.id.clone(), task: self.task, version: ready.meta.version, length, file };
+        self.told.started = Some(started.clone());
+        self.sender.send(GetEvent::Started(started))
+    }
+
+    fn again(&mut self, ready: &Ready) -> Result<Step, Gone> {
+        self.start(ready)?;
+        self.told.next_progress = Some(Instant::now());
+        Ok(Step::Wait)
+    }
+
+    fn progress(&mut self, news: &News, ready: &Ready, is_complete: bool) -> Result<Step, Gone> {
+        let progress = ready.written.borrow().clone();
+        if let Some(failure) = progress.failure {
+            self.sender.fail(failure.into());
+            return Ok(Step::Ended);
+        }
+        if progress.gone {
+            return Ok(Step::Wait);
+        }
+        if progress.epoch != *self.told.epoch.get_or_insert(progress.epoch) {
+            // A block that was shown turned out to be wrong: what was read is not to be believed.
+            self.sender.send(GetEvent::Restarted)?;
+            self.told.void();
+            return self.again(ready);
+        }
+        let length = ready.meta.layout.length();
+        let wanted = self.wanted(length);
+        let runs = clip(&progress.byte_runs(), &wanted);
+        let done_bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        let cached: u64 = clip(&self.told.had, &wanted).iter().map(|run| run.end - run.start).sum();
+        let is_all = length.is_some() && done_bytes == wanted.end - wanted.start;
+        let is_done = is_all && (is_complete || self.range.is_some() && self.digest.is_none());
+        if done_bytes > self.told.done_bytes {
+            let now = Instant::now();
+            if !is_all && self.told.next_progress.is_some_and(|due| due > now) {
+                return Ok(Step::Wait);
+            }
+            self.told.next_progress = Some(now + PROGRESS_PERIOD);
+            let fresh = beyond(&runs, &self.told.runs);
+            let (from_peers, from_source) = self.split(news, done_bytes.saturating_sub(cached));
+            self.sender.send(GetEvent::Progress(GetProgress {
+                done_bytes,
+                length: length.map(|_| wanted.end - wanted.start),
+                from_peers,
+                from_source,
+                from_cache: cached,
+                peers: news.peers,
+                contiguous: runs.first().filter(|run| run.start == wanted.start).map_or(wanted.start, |run| run.end),
+                runs: fresh,
+            }))?;
+            (self.told.runs, self.told.done_bytes) = (runs, done_bytes);
+        } else if self.told.next_progress.is_some_and(|due| due <= Instant::now()) {
+            self.told.next_progress = None;
+        }
+        if !is_done {
+            return Ok(Step::Wait);
+        }
+        self.end(news, &ready.meta, done_bytes, cached)?;
+        Ok(Step::Ended)
+    }
+
+    fn end(&self, news: &News, meta: &Meta, bytes: u64, cached: u64) -> Result<(), Gone> {
+        let expected = self.digest.as_ref().or(meta.digest.as_ref());
+        let found = expected.and_then(|wanted| news.digests.iter().find(|got| same_kind(got, wanted)));
+        if let (Some(expected), Some(got)) = (&self.digest, found)
+            && got != expected
+        {
+            self.sender.fail(GetError::DigestMismatch { expected: expected.to_string(), got: got.to_string() });
+            return Ok(());
+        }
+        self.stats.from_cache.add(cached);
+        let (from_peers, from_source) = self.split(news, bytes.saturating_sub(cached));
+        let summary = GetSummary {
+            bytes,
+            seconds: (Clock::now() - self.told.began).as_secs_f64(),
+            from_peers,
+            from_source,
+            from_cache: cached,
+            peers: news.peers,
+            digest_checked: found.is_some(),
+            digest: found.cloned(),
+        };
+        info!(id = self.id, task = %self.task.short(), bytes, from_peers, from_source, from_cache = cached, "download done");
+        self.sender.send(GetEvent::Done(summary))
+    }
+
+    /// The bytes of the file that the caller asked for.
+    fn wanted(&self, length: Option<u64>) -> Range<u64> {
+        let end = length.unwrap_or(u64::MAX);
+        let (first, last) = self.range.unwrap_or((0, None));
+        let stop = last.map_or(end, |last| last.saturating_add(1).min(end));
+        first.min(stop)..stop
+    }
+
+    /// How `fresh` bytes divide into those of peers and those of the source.
+    fn split(&self, news: &News, fresh: u64) -> (u64, u64) {
+        let source = news.from_source.saturating_sub(self.told.from_source).min(fresh);
+        let peers = news.from_peers.saturating_sub(self.told.from_peers).min(fresh);
+        // A block counts when it is kept and shows when it is written, so the sums may differ for a moment.
+        if peers >= source { (fresh - source, source) } else { (peers, fresh - peers) }
+    }
+}
+
+fn ready_is_old(news: &News, told: &Told) -> bool {
+    news.attempt == told.attempt
+}
+
+/// Whether two digests are made by the same algorithm.
+pub(super) const fn same_kind(one: &Digest, two: &Digest) -> bool {
+    matches!(
+        (one, two),
+        (Digest::Sha256(_), Digest::Sha256(_))
+            | (Digest::Md5(_), Digest::Md5(_))
+            | (Digest::Blake3(_), Digest::Blake3(_))
+    )
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(written: &mut Option<watch::Receiver<Progress>>) {
+    match written {
+        Some(receiver) => {
+            if receiver.changed().await.is_err() {
+                // The store let go of the task: news of the task itself will follow.
+                *written = None;
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The parts of sorted `runs` that lie within `window`.
+fn clip(runs: &[Range<u64>], window: &Range<u64>) -> Vec<Range<u64>> {
+    runs.iter()
+        .map(|run| run.start.max(window.start)..run.end.min(window.end))
+        .filter(|run| run.start < run.end)
+        .collect()
+}
+
+/// The parts of sorted `runs` that sorted `known` does not cover.
+fn beyond(runs: &[Range<u64>], known: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut fresh = Vec::new();
+    let mut known = known.iter().peekable();
+    for run in runs {
+        let mut start = run.start;
+        while let Some(next) = known.peek() {
+            if next.end <= start {
+                known.next();
+                continue;
+            }
+            if next.start >= run.end {
+                break;
+            }
+            if next.start > start {
+                fresh.push(start..next.start);
+            }
+            start = next.end.min(run.end);
+            if next.end > run.end {
+                break;
+            }
+            known.next();
+        }
+        if start < run.end {
+            fresh.push(start..run.end);
+        }
+    }
+    fresh
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn runs_of(bits: &[bool]) -> Vec<Range<u64>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for (index, _) in bits.iter().enumerate().filter(|(_, bit)| **bit) {
+            let index = index as u64;
+            match runs.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                _ => runs.push(index..index + 1),
+            }
+        }
+        runs
+    }
+
+    proptest! {
+        #[test]
+        fn fresh_runs_are_what_was_not_known(
+            pairs in proptest::collection::vec((any::<bool>(), any::<bool>()), 0..64),
+        ) {
+            let have: Vec<bool> = pairs.iter().map(|(have, _)| *have).collect();
+            let knew: Vec<bool> = pairs.iter().map(|(have, knew)| *have && *knew).collect();
+            let fresh: Vec<bool> = pairs.iter().map(|(have, knew)| *have && !*knew).collect();
+            let found = beyond(&runs_of(&have), &runs_of(&knew));
+            let bytes: Vec<u64> = found.into_iter().flatten().collect();
+            let model: Vec<u64> = runs_of(&fresh).into_iter().flatten().collect();
+            prop_assert_eq!(bytes, model);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What arrives from peers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfnode_gossip::{Now, PeerId};
+use dfnode_tracker::{BlockDigest, Origin, PieceReport, Tracker as _};
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::{Driver, Report};
+use crate::transport::{Arrival, BlockHeader};
+
+/// A block that waits for a limit shows life this often.
+const LIFE_SIGN_PERIOD: Duration = Duration::from_millis(100);
+
+impl Driver {
+    /// Hands an arrival to whom it concerns.
+    pub(super) fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
+        match arrival {
+            Arrival::Packet { kind, from, bytes, .. } => self.handle_packet(now, kind, from, &bytes),
+            Arrival::LinkUp(link) => self.handle_link_up(now, link),
+            Arrival::LinkDown { peer } => self.handle_link_down(now, peer),
+            Arrival::Message { from, bytes } => self.handle_message(now, from, &bytes),
+            Arrival::Flow { from, header } => {
+                self.links.touch(now, &from);
+                self.tracker.handle_flow(now, &from, &header.task, header.block);
+            }
+            Arrival::Block { from, header, body, digest } => self.handle_block(now, from, header, body, digest),
+            Arrival::BlockLost { from, header } => {
+                self.tracker.handle_block_lost(now, from, &header.task, header.block);
+            }
+            Arrival::Sync { from, open, reply } => self.handle_sync_open(now, from, &open, reply),
+        }
+    }
+
+    /// A whole block came. A limit holds it back here: the tracker asks for no other in its place meanwhile.
+    fn handle_block(&mut self, now: Now, from: PeerId, header: BlockHeader, body: Bytes, digest: BlockDigest) {
+        self.links.touch(now, &from);
+        let bytes = body.len() as u64;
+        let wait = self.parts.limits.download.claim(bytes).max(self.tasks.limiter(&header.task).claim(bytes));
+        if wait.is_zero() {
+            self.admit_block(now, from, header, body, digest);
+            return;
+        }
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            let mut left = wait;
+            while !left.is_zero() {
+                let step = left.min(LIFE_SIGN_PERIOD);
+                sleep(step).await;
+                left -= step;
+                if !left.is_zero() {
+                    parts.report(Report::StillFlowing { from, header }).await;
+                }
+            }
+            parts.report(Report::Admitted { from, header, body, digest }).await;
+        });
+    }
+
+    /// A block's bytes are parked until the tracker has judged its digest.
+    pub(super) fn admit_block(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        header: BlockHeader,
+        body: Bytes,
+        digest: BlockDigest,
+    ) {
+        let BlockHeader { task, version, block, .. } = header;
+        if self.parked.park(task, Origin::Peer(from), block, body, None).is_err() {
+            debug!(task = %task.short(), %block, "no room for a block");
+            self.tracker.handle_block_lost(now, from, &task, block);
+            return;
+        }
+        self.tracker.report_piece(now, PieceReport { from, task, version, block, digest });
+    }
+}

@@ -1,0 +1,87 @@
+//! Forgetting tasks, and remembering them after a restart.
+
+use bytes::Bytes;
+use dfnode_gossip::{EventKind, Now, Subject};
+use dfnode_tracker::TaskId;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use url::Url;
+
+use super::Driver;
+use super::credentials::task_of_url;
+use super::tasks::Entry;
+use crate::get::{Caller, RemoveError, RemoveOutcome, RemoveRequest};
+use crate::limits::Limiter;
+use crate::store::{StoreEvent, StoredTask};
+
+impl Driver {
+    /// A local caller wants a task forgotten.
+    pub(super) fn handle_remove(
+        &mut self,
+        now: Now,
+        _caller: Caller,
+        request: &RemoveRequest,
+        reply: oneshot::Sender<Result<RemoveOutcome, RemoveError>>,
+    ) {
+        let task = task_of_url(&request.url, &request.filter, &request.tag, &[], None);
+        // A caller who does not wait for the answer any more is no reason to fail.
+        let _ = reply.send(self.remove(now, task, request.cluster));
+    }
+
+    fn remove(&mut self, now: Now, task: TaskId, cluster: bool) -> Result<RemoveOutcome, RemoveError> {
+        let entry = self.tasks.entries.get(&task);
+        if entry.is_none() && !cluster {
+            return Err(RemoveError::NotFound);
+        }
+        if entry.is_some_and(|entry| !entry.callers.is_empty()) {
+            return Err(RemoveError::InUse);
+        }
+        info!(task = %task.short(), cluster, "removing a task");
+        if cluster {
+            let subject = Subject::from_bytes(*task.as_bytes());
+            self.gossip
+                .publish(now, subject, EventKind::FileRemove, Bytes::new())
+                .map_err(|error| RemoveError::Internal { what: error.to_string() })?;
+        }
+        let freed_bytes = self.parts.store.remove(task);
+        self.forget(now, task);
+        Ok(RemoveOutcome { task, freed_bytes, announced: cluster })
+    }
+
+    /// Somebody in the cluster removed a task for everybody.
+    pub(super) fn handle_file_remove(&mut self, now: Now, subject: Subject) {
+        let task = TaskId::from_bytes(*subject.as_bytes());
+        let is_here = self.tasks.entries.get(&task).is_some_and(|entry| entry.callers.is_empty());
+        if is_here {
+            info!(task = %task.short(), "a task was removed from the cluster");
+            self.parts.store.remove(task);
+            self.forget(now, task);
+        }
+    }
+
+    /// The store did something of its own accord.
+    pub(super) fn handle_store_event(&mut self, now: Now, event: StoreEvent) {
+        match event {
+            StoreEvent::Evicted { task } => {
+                info!(task = %task.short(), "a task was evicted");
+                self.forget(now, task);
+            }
+            StoreEvent::Failed { task, failure } => {
+                warn!(task = %task.short(), %failure, "a task cannot be written");
+                self.fail_task(now, task, failure.into());
+            }
+        }
+    }
+
+    /// Takes up a task that was in the store when the node started.
+    pub(super) fn restore(&mut self, now: Now, stored: StoredTask) {
+        let StoredTask { task, meta, about, have, batches, complete, used_at_ms } = stored;
+        let url = about.url.as_deref().and_then(|url| Url::parse(url).ok());
+        let mut entry = Entry::new(url, Limiter::of(self.parts.limits.task));
+        entry.meta = Some(meta.clone());
+        entry.complete = complete;
+        entry.last_used_unix_ms = used_at_ms;
+        self.tasks.entries.insert(task, entry);
+        self.tracker.restore(now, task, meta, have, batches);
+    }
+}

@@ -1,0 +1,95 @@
+//! Uploads: one task a block, from the store to a stream.
+
+use std::collections::BTreeMap;
+
+use dfnode_gossip::{Now, PeerId};
+use dfnode_tracker::{BlockIndex, TaskId, VersionId};
+use tokio::task::AbortHandle;
+use tracing::{debug, trace};
+
+use super::{Driver, Parts, Report};
+use crate::transport::{BlockHeader, Link};
+
+/// One block on its way to one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SendKey {
+    pub(super) to: PeerId,
+    pub(super) task: TaskId,
+    pub(super) block: BlockIndex,
+}
+
+/// The uploads under way.
+#[derive(Default)]
+pub(super) struct Sends {
+    running: BTreeMap<SendKey, AbortHandle>,
+}
+
+impl Sends {
+    /// How many uploads are under way.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+}
+
+impl Driver {
+    /// Starts an upload.
+    pub(super) fn send_block(&mut self, now: Now, key: SendKey, version: VersionId) {
+        let Some(link) = self.links.get(&key.to).cloned() else {
+            self.tracker.handle_block_sent(now, key.to, &key.task, key.block, false);
+            return;
+        };
+        self.links.touch(now, &key.to);
+        let parts = self.parts.clone();
+        let running = self.parts.spawn(async move {
+            let sent = upload(&parts, &link, key, version).await;
+            parts.report(Report::Sent { key, sent }).await;
+        });
+        if let Some(older) = self.sends.running.insert(key, running) {
+            older.abort();
+        }
+    }
+
+    /// Stops an upload that nobody wants any more; the stream is reset.
+    pub(super) fn stop_send(&mut self, key: SendKey) {
+        if let Some(running) = self.sends.running.remove(&key) {
+            running.abort();
+        }
+    }
+
+    /// An upload ended.
+    pub(super) fn handle_sent(&mut self, now: Now, key: SendKey, sent: Option<u64>) {
+        if self.sends.running.remove(&key).is_none() {
+            return;
+        }
+        self.links.touch(now, &key.to);
+        self.tasks.touch(&key.task);
+        if let Some(bytes) = sent {
+            self.parts.stats.to_peers.add(bytes);
+            self.peers.sent(key.to, bytes);
+        }
+        self.tracker.handle_block_sent(now, key.to, &key.task, key.block, sent.is_some());
+    }
+}
+
+/// Sends a block; the number of bytes if all of them were acknowledged.
+async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) -> Option<u64> {
+    let SendKey { task, block, .. } = key;
+    let body = match parts.store.read(task, version, block).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            debug!(task = %task.short(), %block, %error, "a block to upload cannot be read");
+            return None;
+        }
+    };
+    let body = parts.faults.on_upload(body);
+    let bytes = body.len() as u64;
+    parts.limits.upload.take(bytes).await;
+    let length = u32::try_from(bytes).ok()?;
+    match link.send_block(BlockHeader { task, version, block, length }, body).await {
+        Ok(()) => Some(bytes),
+        Err(error) => {
+            trace!(task = %task.short(), %block, %error, "upload ended early");
+            None
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What the node keeps about each task beside the machine: its file, its callers, who may have it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfnode_gossip::Now;
+use dfnode_tracker::{Digest, Meta, SourceFailure, TaskId, VersionId};
+use tokio::sync::watch;
+use url::Url;
+
+use super::credentials::Credential;
+use super::pump::{Gate, News};
+use crate::ambient::unix_millis;
+use crate::get::{GetRequest, SourcePolicy};
+use crate::limits::Limiter;
+use crate::store::Pin;
+
+/// How long the source's yes to a caller counts without asking again.
+pub(super) const PROOF_AGE: Duration = Duration::from_secs(60);
+/// How long it counts while the source cannot be asked.
+pub(super) const PROOF_AGE_SOURCE_DOWN: Duration = Duration::from_mins(10);
+/// Proofs kept for one task.
+const MAX_PROOFS: usize = 1024;
+
+/// Every task that this node holds or wants.
+#[derive(Default)]
+pub(super) struct Tasks {
+    pub(super) entries: BTreeMap<TaskId, Entry>,
+    next_caller: u64,
+}
+
+/// One task.
+pub(super) struct Entry {
+    pub(super) url: Option<Url>,
+    /// The user whose credentials the source was read with.
+    pub(super) owner: Option<u32>,
+    /// Whether the task's name holds a credential: then every caller has proved to hold it.
+    pub(super) is_owned: bool,
+    pub(super) callers: BTreeMap<u64, Waiting>,
+    pub(super) meta: Option<Meta>,
+    pub(super) file: FileState,
+    /// Keeps the task from being evicted while somebody waits for it.
+    pub(super) pin: Option<Pin>,
+    pub(super) news: watch::Sender<News>,
+    pub(super) complete: bool,
+    /// Whether a mismatch was already brought before the tracker.
+    pub(super) digest_disputed: bool,
+    pub(super) limiter: Limiter,
+    pub(super) givers: BTreeMap<dfnode_gossip::PeerId, u64>,
+    pub(super) last_used_unix_ms: u64,
+    proofs: BTreeMap<(VersionId, Credential), Now>,
+}
+
+/// The state of a task's file.
+#[derive(Debug, Clone)]
+pub(super) enum FileState {
+    /// None was asked for.
+    Absent,
+    /// The store makes room for this version.
+    Reserving,
+    /// It is there.
+    Ready,
+}
+
+/// A local caller that waits for a task.
+pub(super) struct Waiting {
+    pub(super) request: Arc<GetRequest>,
+    pub(super) credential: Credential,
+    pub(super) uid: u32,
+    pub(super) gate: watch::Sender<Gate>,
+    /// Whether the source was asked about this caller already.
+    pub(super) asked: bool,
+    /// Whether the source said no to this caller.
+    pub(super) refused: bool,
+}
+
+impl Entry {
+    /// A task of which nothing is known.
+    pub(super) fn new(url: Option<Url>, limiter: Limiter) -> Self {
+        Self {
+            url,
+            owner: None,
+            is_owned: false,
+            callers: BTreeMap::new(),
+            meta: None,
+            file: FileState::Absent,
+            pin: None,
+            news: watch::Sender::new(News::default()),
+            complete: false,
+            digest_disputed: false,
+            limiter,
+            givers: BTreeMap::new(),
+            last_used_unix_ms: unix_millis(),
+            proofs: BTreeMap::new(),
+        }
+    }
+
+    /// The digests that the whole must be compared with.
+    pub(super) fn expected_digests(&self) -> Vec<Digest> {
+        let callers = self.callers.values().filter_map(|caller| caller.request.digest.clone());
+        self.meta.iter().filter_map(|meta| meta.digest.clone()).chain(callers).collect()
+    }
+
+    /// Notes that the source gave this version to whoever holds the credential.
+    pub(super) fn prove(&mut self, now: Now, version: VersionId, credential: Credential) {
+        if self.proofs.len() >= MAX_PROOFS {
+            self.proofs.retain(|_, proved| now - *proved < PROOF_AGE);
+        }
+        self.proofs.insert((version, credential), now);
+    }
+
+    /// Whether the source said yes to the credential within `age`.
+    pub(super) fn is_proved(&self, now: Now, version: VersionId, credential: Credential, age: Duration) -> bool {
+        self.proofs.get(&(version, credential)).is_some_and(|proved| now - *proved < age)
+    }
+
+    /// Forgets the bytes of a version that is void.
+    pub(super) fn restart(&mut self) {
+        self.meta = None;
+        self.file = FileState::Absent;
+        self.complete = false;
+        self.digest_disputed = false;
+        self.givers.clear();
+        self.news.send_modify(|news| {
+            news.attempt += 1;
+            news.ready = None;
+            news.digests.clear();
+            (news.from_peers, news.from_source, news.peers) = (0, 0, 0);
+        });
+    }
+}
+
+impl Tasks {
+    /// A number for a caller, never used before.
+    pub(super) const fn next_caller(&mut self) -> u64 {
+        self.next_caller += 1;
+        self.next_caller
+    }
+
+    /// The caller in whose name the source may be read: one that it did not refuse yet.
+    pub(super) fn reader_of(&self, task: &TaskId) -> Option<(u64, Arc<GetRequest>)> {
+        let entry = self.entries.get(task)?;
+        let may = |waiting: &&Waiting| waiting.request.source != SourcePolicy::Never && !waiting.refused;
+        let readers = || entry.callers.iter().filter(|(_, waiting)| may(waiting));
+        // Without credentials first: what the source gives to nobody in particular may be shared with all.
+        let open = readers().find(|(_, waiting)| !waiting.credential.is_some());
+        let (caller, waiting) = open.or_else(|| readers().next())?;
+        Some((*caller, Arc::clone(&waiting.request)))
+    }
+
+    /// The limit of what a task may receive.
+    pub(super) fn limiter(&self, task: &TaskId) -> Limiter {
+        self.entries.get(task).map_or_else(Limiter::unlimited, |entry| entry.limiter.clone())
+    }
+
+    /// Notes that a task was of use.
+    pub(super) fn touch(&mut self, task: &TaskId) {
+        if let Some(entry) = self.entries.get_mut(task) {
+            entry.last_used_unix_ms = unix_millis();
+        }
+    }
+
+    /// Notes whom the source refused: the next read is made in another caller's name.
+    pub(super) fn note_source_failure(&mut self, task: &TaskId, caller: u64, failure: &SourceFailure) {
+        let waiting = self.entries.get_mut(task).and_then(|entry| entry.callers.get_mut(&caller));
+        if let (Some(waiting), SourceFailure::Refused { .. }) = (waiting, failure) {
+            waiting.refused = true;
+        }
+    }
+
+    /// How many local callers wait.
+    pub(super) fn callers(&self) -> usize {
+        self.entries.values().map(|entry| entry.callers.len()).sum()
+    }
+}

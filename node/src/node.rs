@@ -1,0 +1,298 @@
+//! A node from start to stop: opens what it needs, runs the loop, and closes it all again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfnode_gossip::{Gossip, MAX_ADDRS, Member, PeerId};
+use dfnode_tracker::LocalTracker;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::ambient::{self, Clock};
+use crate::config::Config;
+use crate::control::{self, ControlListener, ListenError, SOCKET_NAME};
+use crate::discovery::{Discovery, DiscoveryConfig, MdnsConfig, remembered};
+use crate::driver::{
+    AboutMe, Activity, COMMANDS_AHEAD, Driver, Faults, GENERATION_FILE, Inputs, JOIN_PATIENCE, Limits, Parts,
+    REMEMBERED_PATIENCE, REPORTS_AHEAD, Stats, next_generation,
+};
+use crate::get::{Caller, Role};
+use crate::handle::Handle;
+use crate::identity::{Identity, IdentityError, libp2p_peer_of};
+use crate::limits::Limiter;
+use crate::source::{Source, SourceSetupError};
+use crate::status::StatusPage;
+use crate::store::{OpenError, Opened, Store};
+use crate::transport::{BindError, Transport, TransportConfig};
+
+/// The folder of the cache within the node's.
+const CACHE_FOLDER: &str = "cache";
+/// What the key of credentials' hashes is derived for.
+const CREDENTIAL_PURPOSE: &str = "dfnode 1 credential hash";
+/// How long the node's own tasks may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a node does not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node's folder cannot be made or written.
+    #[error("cannot use {path} as the node's folder")]
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The node's key is there but unusable, or cannot be made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The cache does not open: another node may be using it.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The port for peers cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Sources cannot be read: a certificate file is missing or no certificate.
+    #[error(transparent)]
+    Source(#[from] SourceSetupError),
+    /// The socket for local callers cannot be opened.
+    #[error(transparent)]
+    Control(#[from] ListenError),
+    /// The status page cannot be shown there.
+    #[error("cannot show the status page on {addr}")]
+    Status {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A node that runs. Dropping it ends it at once, without a farewell to its peers.
+#[derive(Debug)]
+pub struct Node {
+    handle: Handle,
+    store: Store,
+    transport: Transport,
+    looping: JoinHandle<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    listen: SocketAddr,
+    status: Option<SocketAddr>,
+}
+
+impl Node {
+    /// Opens the store, the sockets and the door for local callers, and starts to look for the cluster.
+    ///
+    /// Must be called within a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let now = Clock::now();
+        let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
+        make_folder(&config.data).map_err(folder(config.data.clone()))?;
+        // The store's lock comes first: two nodes must not share a folder, a key or a generation.
+        let cache = config.data.join(CACHE_FOLDER);
+        let Opened { store, tasks: stored, events } = Store::open(&cache, config.store.clone())?;
+        let identity = Identity::load_or_create(&config.data)?;
+        let generation_file = config.data.join(GENERATION_FILE);
+        let generation = next_generation(&generation_file).map_err(folder(generation_file.clone()))?;
+        let source = Source::new(config.source.clone())?;
+        let (transport, incoming) = bind(&config, &identity).await?;
+
+        let me = Member {
+            peer: identity.peer(),
+            addrs: addresses(&config, &transport),
+            generation,
+            labels: config.labels,
+        };
+        info!(peer = %me.peer.short(), addrs = ?me.addrs, stored = stored.len(), "node starts");
+        let gossip = Gossip::new(config.gossip.clone(), me, ambient::seed(), now);
+        let tracker = LocalTracker::new(
+            &dfnode_tracker::Config { leech: config.labels.leech, ..config.tracker.clone() },
+            identity.peer(),
+            ambient::seed(),
+        );
+
+        let (leave, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let listen = transport.local_addr();
+        let page = match config.status.filter(|_| config.role == Role::Daemon) {
+            Some(addr) => {
+                Some(StatusPage::bind(addr).await.map_err(|source| StartError::Status { addr, source })?)
+            }
+            None => None,
+        };
+        let status = page.as_ref().map(StatusPage::addr);
+        let (commands, commanded) = mpsc::channel(COMMANDS_AHEAD);
+        let (reports, reported) = mpsc::channel(REPORTS_AHEAD);
+        let (stats, activity) = (Arc::new(Stats::default()), Arc::new(Activity::new(now)));
+        let handle = Handle {
+            commands,
+            me: identity.peer(),
+            activity: Arc::clone(&activity),
+            stats: Arc::clone(&stats),
+            leave: leave.clone(),
+        };
+        let about = AboutMe {
+            role: config.role,
+            began: now,
+            listen,
+            status,
+            is_open: config.keys.is_open(),
+        };
+        let parts = Parts {
+            me: identity.peer(),
+            identity,
+            data: config.data.clone(),
+            transport: transport.clone(),
+            store: store.clone(),
+            source,
+            limits: Limits {
+                download: Limiter::of(config.limits.total),
+                upload: Limiter::of(config.limits.total),
+                task: config.limits.task,
+            },
+            credential_key: config.keys.current().derive(CREDENTIAL_PURPOSE),
+            max_age: config.max_age,
+            about: Arc::new(about),
+            stats,
+            activity,
+            faults: Faults::new(config.fault),
+            reports,
+            tasks: tasks.clone(),
+            leave: leave.clone(),
+            stop: stop.clone(),
+        };
+        let (discovery, patience) = look_around(&config, handle.me, &transport);
+        if config.control {
+            let listener = ControlListener::bind(&config.data.join(SOCKET_NAME))?;
+            let owner = Caller { uid: rustix::process::geteuid().as_raw() };
+            tasks.spawn(control::serve(listener, owner, handle.clone(), stop.clone()));
+        }
+        if let Some(page) = page {
+            tasks.spawn(page.serve(handle.clone(), stop.clone()));
+        }
+        let inputs = Inputs { commands: commanded, incoming, reports: reported, discovery, stored: events };
+        let driver = Driver::new(parts, gossip, tracker, now, patience);
+        let looping = tokio::spawn(Box::pin(driver.run(inputs, stored)));
+        Ok(Self { handle, store, transport, looping, tasks, stop, listen, status })
+    }
+
+    /// The door to the node; it may be cloned and given away.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Where it listens for peers.
+    pub const fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where its status page is, if it has one.
+    pub const fn status_addr(&self) -> Option<SocketAddr> {
+        self.status
+    }
+
+    /// Waits until the node was told to stop, then until it has: peers know, and what it holds is on disk.
+    pub async fn stopped(mut self) {
+        // A panic of the loop has been reported as such; the rest is closed all the same.
+        let _ = (&mut self.looping).await;
+        self.end().await;
+        self.store.flush().await;
+        info!("node stopped");
+    }
+
+    /// Ends the node at once, without a farewell, as a crash would; returns when its folder is free again.
+    pub async fn kill(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.looping).await;
+        self.end().await;
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.transport.shutdown().await;
+        self.tasks.close();
+        if tokio::time::timeout(FAREWELL, self.tasks.wait()).await.is_err() {
+            warn!("some of the node's tasks did not end in time");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn make_folder(data: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    // Others may reach the socket in it, but not list it; keys and cache are closed to them.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data)
+}
+
+/// Opens the port for peers; an embedded node takes any if the usual one is busy.
+async fn bind(
+    config: &Config,
+    identity: &Identity,
+) -> Result<(Transport, crate::transport::Incoming), BindError> {
+    let transport = |listen| TransportConfig {
+        listen,
+        identity: identity.clone(),
+        keys: config.keys.clone(),
+        allow: config.allow.clone(),
+        advertise: config.advertise.clone(),
+    };
+    match Transport::bind(transport(config.listen)).await {
+        Err(error) if config.role == Role::Embedded && config.listen.port() != 0 => {
+            info!(%error, "the usual port is busy; taking another");
+            let any = SocketAddr::new(config.listen.ip(), 0);
+            Transport::bind(transport(any)).await
+        }
+        bound => bound,
+    }
+}
+
+/// Where others may be, and how long to listen for them before acting alone.
+fn look_around(config: &Config, me: PeerId, transport: &Transport) -> (Discovery, Option<Duration>) {
+    let remembered = remembered::load(&config.data);
+    let patience = if !config.join.is_empty() || config.join_file.is_some() {
+        Some(JOIN_PATIENCE)
+    } else {
+        (!remembered.is_empty()).then_some(REMEMBERED_PATIENCE)
+    };
+    let announced = transport.clone();
+    let mdns = libp2p_peer_of(&me).filter(|_| config.mdns).map(|me| MdnsConfig {
+        me,
+        advertised: Box::new(move || announced.advertised()),
+    });
+    let discovery = Discovery::start(DiscoveryConfig {
+        join: config.join.clone(),
+        join_file: config.join_file.clone(),
+        remembered,
+        mdns,
+    });
+    (discovery, patience)
+}
+
+/// Where peers are told to find this node.
+fn addresses(config: &Config, transport: &Transport) -> Vec<SocketAddr> {
+    let port = transport.local_addr().port();
+    let mut addrs: Vec<SocketAddr> = if config.advertise.is_empty() {
+        transport.advertised()
+    } else {
+        let with_port = |addr: &SocketAddr| if addr.port() == 0 { SocketAddr::new(addr.ip(), port) } else { *addr };
+        config.advertise.iter().map(with_port).collect()
+    };
+    addrs.truncate(MAX_ADDRS);
+    addrs
+}

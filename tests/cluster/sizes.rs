@@ -1,0 +1,85 @@
+//! Files of every kind of length.
+
+use std::time::Duration;
+
+use dfnode_node::get::{GetError, GetRequest};
+
+use crate::cluster::{Cluster, get};
+use crate::origin::{Origin, Resource, noise};
+
+/// Around the edges of blocks (64 KiB), pieces (4 MiB) and nothing at all.
+const INTERESTING_SIZES: [usize; 7] = [0, 1, 65_535, 65_536, 65_537, 4_194_304, 4_194_305];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_interesting_size_arrives_whole_on_two_nodes() {
+    let origin = Origin::start(&[]).await;
+    let cluster = Cluster::start(2).await;
+    for size in INTERESTING_SIZES {
+        let file = noise(size, 9);
+        let path = format!("/{size}");
+        origin.put(&path, Resource::file(&file));
+        for got in cluster.get_all(&origin.url(&path)).await {
+            assert!(got.bytes == file, "{size}");
+            assert_eq!(got.summary.bytes, size as u64);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_unknown_length_is_read_once_and_shared_while_it_runs() {
+    let file = noise(3_000_000, 6);
+    let origin = Origin::start(&[("/stream", Resource::stream(&file).slowly(6_000_000))]).await;
+    let cluster = Cluster::start(3).await;
+    let all = cluster.get_all(&origin.url("/stream")).await;
+    assert!(all.iter().all(|got| got.bytes == file));
+    assert_eq!(origin.bodies(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_ranges_is_read_in_one_go() {
+    let file = noise(6_000_000, 7);
+    let origin = Origin::start(&[("/file", Resource { ranges: false, ..Resource::file(&file) })]).await;
+    let cluster = Cluster::start(2).await;
+    let all = cluster.get_all(&origin.url("/file")).await;
+    assert!(all.iter().all(|got| got.bytes == file));
+    assert_eq!(origin.body_bytes(), file.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_is_done_before_the_rest() {
+    let file = noise(2_000_000, 8);
+    let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
+    let cluster = Cluster::start(1).await;
+    let mut request = GetRequest::new(origin.url("/file"));
+    request.range = Some((1000, Some(200_999)));
+    let got = get(&cluster.node(0), request).await.unwrap();
+    assert_eq!(got.bytes[1000..201_000], file[1000..201_000]);
+    assert_eq!(got.summary.bytes, 200_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_a_download_holds() {
+    let file = noise(2_000_000, 10);
+    let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
+    let cluster = Cluster::start(2).await;
+    for node in 0..2 {
+        let mut request = GetRequest::new(origin.url("/file"));
+        request.local_limit = Some(2_000_000);
+        let got = get(&cluster.node(node), request).await.unwrap();
+        assert_eq!(got.bytes, file);
+        assert!(got.took > Duration::from_millis(800), "node {node}: {:?}", got.took);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeout_ends_a_download_and_asking_again_resumes() {
+    let file = noise(4_000_000, 11);
+    let origin = Origin::start(&[("/file", Resource::file(&file).slowly(2_000_000))]).await;
+    let cluster = Cluster::start(1).await;
+    let mut request = GetRequest::new(origin.url("/file"));
+    request.timeout = Some(Duration::from_secs(1));
+    assert_eq!(get(&cluster.node(0), request).await.unwrap_err(), GetError::Timeout);
+    let got = cluster.get(0, origin.url("/file")).await.unwrap();
+    assert_eq!(got.bytes, file);
+    assert!(got.summary.from_cache > 500_000, "{:?}", got.summary);
+}
