@@ -50,6 +50,8 @@ pub struct Gossip {
     inherited: BTreeMap<Key, Now>,
     clock: Clock,
     plan: Plan,
+    /// Counts what we learnt that had been true for a while.
+    learnt: u64,
     rng: Xoshiro256PlusPlus,
     outputs: VecDeque<Output>,
     left: bool,
@@ -73,6 +75,7 @@ impl Gossip {
             inherited: BTreeMap::new(),
             clock,
             plan: Plan::new(now),
+            learnt: 0,
             rng,
             outputs: VecDeque::new(),
             left: false,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::wire::{EVENT_BUCKETS, Item};
+use crate::wire::{Buckets, Digest, EVENT_BUCKETS, Item};
 use crate::{Event, EventKind, Now, PeerId, Subject};
 
 mod gone;
@@ -41,7 +41,7 @@ pub(crate) struct Slots {
     /// Tombstones by the moment they are forgotten.
     expiries: BTreeSet<(Now, Key)>,
     gone: Gone,
-    digest: [u64; EVENT_BUCKETS],
+    digest: Digest<EVENT_BUCKETS>,
     keep_tombstones: Duration,
     changes: Vec<Change>,
 }
@@ -170,19 +170,19 @@ impl Slots {
     }
 
     /// For each bucket the XOR of its slots' hashes.
-    pub(crate) fn digest(&self) -> &[u64; EVENT_BUCKETS] {
+    pub(crate) fn digest(&self) -> &Digest<EVENT_BUCKETS> {
         &self.digest
     }
 
-    /// The items of the buckets in `mask` with their age.
+    /// The items of some buckets with their age.
     pub(crate) fn in_buckets(
         &self,
         now: Now,
-        mask: u64,
+        buckets: Buckets,
     ) -> impl Iterator<Item = (Duration, &Item)> {
         self.by_key
             .iter()
-            .filter(move |(key, _)| mask >> key.bucket() & 1 == 1)
+            .filter(move |(key, _)| buckets.contains(key.bucket()))
             .map(move |(_, slot)| (slot.age(now), &slot.item))
     }
 

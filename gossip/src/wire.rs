@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::Violation;
 
 mod datagram;
+mod digest;
 mod item;
 mod record;
 mod swim;
@@ -18,13 +19,11 @@ mod sync;
 
 pub use datagram::datagram_sender;
 pub(crate) use datagram::{Datagram, EVENTS_ROOM, MAX_SWIM_BYTES, events_datagram, swim_datagram};
+pub(crate) use digest::{Buckets, Digest, EVENT_BUCKETS, MEMBER_BUCKETS, short_hash};
 pub(crate) use item::{Item, KindCode, MAX_CLOCK, Unsigned, split_items};
 pub(crate) use record::{Record, Standing, member_hash};
 pub(crate) use swim::{Dst, Header, Message};
-pub(crate) use sync::{
-    Answer, EVENT_BUCKETS, Last, Load, MEMBER_BUCKETS, Open, Packer, split_aged_items,
-    split_records,
-};
+pub(crate) use sync::{Answer, Last, Load, Open, Packer, split_aged_items, split_records};
 
 /// The version of all layouts here.
 pub(crate) const VERSION: u8 = 1;

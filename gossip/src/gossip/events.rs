@@ -18,6 +18,8 @@ const GATHER: Duration = Duration::from_millis(50);
 /// An item older than this is no news: it was learnt by push/pull and travels by push/pull. (Gossip
 /// does not say how old an item is, so passing old tombstones on would make them young again.)
 const MAX_RELAY_AGE: Duration = Duration::from_mins(10);
+/// An item this old that we have not heard of was missed by gossip.
+const UNHEARD: Duration = Duration::from_secs(5);
 /// How long a node that came back has to repeat the claims of its earlier life.
 const INHERITED: Duration = Duration::from_mins(1);
 
@@ -55,6 +57,7 @@ impl Gossip {
         if !self.slots.write(now, item, age) {
             return Ok(());
         }
+        self.learnt += u64::from(age >= UNHEARD);
         self.tell_changes();
         if key.origin != self.me().peer && !self.roster.contains_key(&key.origin) {
             self.slots.origin_down(now, &key.origin);

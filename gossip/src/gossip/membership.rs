@@ -25,6 +25,7 @@ impl Gossip {
                 // One that was down is reported as up right after.
                 if let Some(present) = self.roster.get_mut(&member.peer) {
                     present.clone_from(&member);
+                    self.learnt += 1;
                     self.outputs.push_back(Output::Changed(member));
                 }
             }
@@ -40,6 +41,7 @@ impl Gossip {
     fn up(&mut self, now: Now, member: Member) {
         self.slots.origin_up(&member.peer);
         self.plan.met_somebody(now);
+        self.learnt += 1;
         let known = self.roster.insert(member.peer, member.clone());
         self.outputs.push_back(match known {
             None => Output::Up(member),
@@ -51,6 +53,7 @@ impl Gossip {
         if self.roster.remove(peer).is_none() {
             return;
         }
+        self.learnt += 1;
         self.slots.origin_down(now, peer);
         self.outputs.push_back(Output::Down(*peer));
         if self.roster.is_empty() {

@@ -9,9 +9,11 @@ use crate::{Now, PeerId};
 /// The pace while nobody else is alive, and until the first push/pull succeeded.
 const ALONE: Duration = Duration::from_secs(10);
 const UNSYNCED: Duration = Duration::from_secs(2);
-/// After the first push/pull another follows soon: while many join at once, the first partner knew
-/// little more than we did.
-const FOLLOW_UP: Duration = Duration::from_secs(2);
+/// The first pause between push/pulls; each is twice as long as the one before, up to the full
+/// period. While many join at once, the first partners know little more than we do.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after a push/pull that brought something that gossip should have brought.
+const PAUSE_AFTER_NEWS: Duration = Duration::from_secs(5);
 /// When a message did not hold all there was.
 const CONTINUE: Duration = Duration::from_secs(1);
 /// Up to this size of the cluster the pace is the configured one.
@@ -20,6 +22,7 @@ const FULL_PACE_SIZE: usize = 32;
 #[derive(Debug)]
 pub(super) struct Plan {
     next: Now,
+    pause: Duration,
     synced: bool,
     partner: Option<PeerId>,
     contact: Option<PeerId>,
@@ -37,6 +40,7 @@ impl Plan {
     pub(super) fn new(now: Now) -> Self {
         Self {
             next: now + ALONE,
+            pause: FIRST_PAUSE,
             synced: false,
             partner: None,
             contact: None,
@@ -69,13 +73,17 @@ impl Plan {
         self.partner = self.contact;
     }
 
-    /// A push/pull with `peer` was done; `more` if it could not hold all.
-    pub(super) fn done(&mut self, now: Now, peer: PeerId, more: bool) {
+    /// A push/pull with `peer` was done; `more` if it could not hold all, `news` if it brought
+    /// something that gossip should have brought.
+    pub(super) fn done(&mut self, now: Now, peer: PeerId, more: bool, news: bool) {
         if more {
             self.next = self.next.min(now + CONTINUE);
             self.partner = Some(peer);
         } else if !self.synced {
-            self.next = now + FOLLOW_UP;
+            self.next = now + FIRST_PAUSE;
+        } else if news {
+            self.pause = self.pause.min(PAUSE_AFTER_NEWS);
+            self.next = self.next.min(now + self.pause);
         }
         self.synced = true;
     }
@@ -93,7 +101,9 @@ impl Plan {
         let period = if situation.size <= 1 {
             ALONE
         } else if self.synced {
-            situation.period * stretch(situation.size)
+            let full = situation.period * stretch(situation.size);
+            self.pause = (self.pause * 2).min(full);
+            self.pause
         } else {
             UNSYNCED
         };

@@ -10,8 +10,8 @@
 
 use super::Gossip;
 use crate::wire::{
-    Answer, EVENT_BUCKETS, Last, Load, MEMBER_BUCKETS, Open, Packer, Record, Standing, member_hash,
-    split_aged_items, split_records,
+    Answer, Buckets, Digest, Last, Load, MEMBER_BUCKETS, Open, Packer, Record, Standing,
+    member_hash, split_aged_items, split_records,
 };
 use crate::{Member, Now, PeerId, Violation};
 
@@ -43,8 +43,8 @@ impl Gossip {
     ) -> Result<Vec<u8>, Violation> {
         let open = Open::read(open)?;
         self.check_partner(from, &open.me)?;
-        let members_differ = differing(&self.member_digest(), &open.members);
-        let events_differ = differing(self.slots.digest(), &open.events);
+        let members_differ = Buckets::differing(&self.member_digest(), &open.members);
+        let events_differ = Buckets::differing(self.slots.digest(), &open.events);
         let load = self.load(now, members_differ, events_differ);
         self.plan.in_contact_with(from);
         self.swim.apply(now, vec![alive(open.me)], true);
@@ -101,10 +101,9 @@ impl Gossip {
     }
 
     /// Our side of the buckets that differ.
-    fn load(&self, now: Now, members_differ: u64, events_differ: u64) -> Load {
+    fn load(&self, now: Now, members_differ: Buckets, events_differ: Buckets) -> Load {
         let mut packer = Packer::default();
-        let is_due =
-            |record: &Record| members_differ >> member_bucket(&record.member.peer) & 1 == 1;
+        let is_due = |record: &Record| members_differ.contains(member_bucket(&record.member.peer));
         self.swim
             .known()
             .filter(is_due)
@@ -123,6 +122,7 @@ impl Gossip {
         tell: bool,
     ) -> Result<(), Violation> {
         let from = partner.peer;
+        let learnt = self.learnt;
         let mut verdict = Ok(());
         let mut records = vec![alive(partner)];
         for record in split_records(&load.members) {
@@ -136,12 +136,12 @@ impl Gossip {
             let taken = aged.and_then(|aged| self.take_item(now, aged.item, aged.age, tell));
             verdict = verdict.and(taken);
         }
-        self.plan.done(now, from, load.more);
+        self.plan.done(now, from, load.more, self.learnt != learnt);
         self.settle(now);
         verdict
     }
 
-    fn member_digest(&self) -> [u64; MEMBER_BUCKETS] {
+    fn member_digest(&self) -> Digest<MEMBER_BUCKETS> {
         let mut digest = [0; MEMBER_BUCKETS];
         for member in self.roster.values().chain([self.me()]) {
             digest[member_bucket(&member.peer)] ^= member_hash(member);
@@ -160,14 +160,4 @@ fn alive(member: Member) -> Record {
         incarnation: 0,
         standing: Standing::Alive,
     }
-}
-
-/// The buckets that differ, one bit each.
-fn differing(ours: &[u64], theirs: &[u64]) -> u64 {
-    const { assert!(MEMBER_BUCKETS <= 64 && EVENT_BUCKETS <= 64) };
-    ours.iter()
-        .zip(theirs)
-        .enumerate()
-        .filter(|(_, (ours, theirs))| ours != theirs)
-        .fold(0, |mask, (bucket, _)| mask | 1 << bucket)
 }

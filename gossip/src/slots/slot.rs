@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::slots::Change;
-use crate::wire::{EVENT_BUCKETS, Item, KindCode, Unsigned};
+use crate::wire::{EVENT_BUCKETS, Item, KindCode, Unsigned, short_hash};
 use crate::{Event, EventKind, Now, PeerId, Subject};
 
 /// Names a slot. Ordered so that all about a subject stands together.
@@ -87,7 +87,7 @@ pub(super) struct Slot {
     pub(super) item: Item,
     /// The item as an event, unless it was withdrawn or is of a kind that we do not know.
     pub(super) event: Option<Event>,
-    pub(super) hash: u64,
+    pub(super) hash: u32,
     /// When a tombstone is forgotten.
     pub(super) forget: Option<Now>,
     learnt: Now,
@@ -97,12 +97,9 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(item: Item, now: Now, aged: Duration, forget: Option<Now>) -> Self {
-        let digest = blake3::hash(&item.raw);
-        let mut hash = [0; 8];
-        hash.copy_from_slice(&digest.as_bytes()[..8]);
         Self {
             event: item.to_event(),
-            hash: u64::from_be_bytes(hash),
+            hash: short_hash(&item.raw),
             forget,
             learnt: now,
             aged,

@@ -277,11 +277,11 @@ proptest! {
 
 fn exchange(one: &mut Slots, other: &mut Slots) {
     let to_other: Vec<Item> = one
-        .in_buckets(at(0), u64::MAX)
+        .in_buckets(at(0), Buckets::ALL)
         .map(|(_, item)| item.clone())
         .collect();
     let to_one: Vec<Item> = other
-        .in_buckets(at(0), u64::MAX)
+        .in_buckets(at(0), Buckets::ALL)
         .map(|(_, item)| item.clone())
         .collect();
     for item in to_other {

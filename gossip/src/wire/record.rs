@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{decode_front, encode};
+use super::{decode_front, encode, short_hash};
 use crate::{MAX_DATAGRAM_BYTES, Member, Violation};
 
 /// How a member is doing.
@@ -44,9 +44,6 @@ pub(super) fn check_member(member: &Member) -> Result<(), Violation> {
 }
 
 /// A hash of the whole record: equal on all nodes that know the same of a member.
-pub(crate) fn member_hash(member: &Member) -> u64 {
-    let digest = blake3::hash(&encode(member));
-    let mut hash = [0; 8];
-    hash.copy_from_slice(&digest.as_bytes()[..8]);
-    u64::from_be_bytes(hash)
+pub(crate) fn member_hash(member: &Member) -> u32 {
+    short_hash(&encode(member))
 }

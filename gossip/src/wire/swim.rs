@@ -17,10 +17,9 @@ pub(crate) struct Dst {
 
 impl Dst {
     pub(crate) fn of(member: &Member) -> Self {
-        let [a, b, c, d, ..] = member_hash(member).to_be_bytes();
         Self {
             peer: first_bytes(&member.peer),
-            life: [a, b, c, d],
+            life: member_hash(member).to_be_bytes(),
         }
     }
 

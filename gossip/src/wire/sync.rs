@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::digest::{Buckets, Digest, EVENT_BUCKETS, MEMBER_BUCKETS, pack, unpack};
 use super::record::check_member;
 use super::{
     Frame, LONG_FRAME, Record, SHORT_FRAME, decode, encode, long_frame, split_long, split_short,
@@ -16,13 +17,6 @@ const KIND_OPEN: u8 = 0x10;
 const KIND_ANSWER: u8 = 0x11;
 const KIND_LAST: u8 = 0x12;
 
-/// Into how many parts the members are hashed.
-pub(crate) const MEMBER_BUCKETS: usize = 32;
-/// Into how many parts the event slots are hashed.
-pub(crate) const EVENT_BUCKETS: usize = 64;
-/// Bytes of one bucket's hash.
-const HASH_BYTES: usize = 8;
-
 /// What a message holds besides members and events, generously.
 const OVERHEAD: usize = 1024;
 /// The most bytes of member records in a message.
@@ -32,18 +26,16 @@ const MEMBERS_ROOM: usize = MAX_SYNC_BYTES * 3 / 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
     pub(crate) me: Member,
-    pub(crate) members: [u64; MEMBER_BUCKETS],
-    pub(crate) events: [u64; EVENT_BUCKETS],
+    pub(crate) members: Digest<MEMBER_BUCKETS>,
+    pub(crate) events: Digest<EVENT_BUCKETS>,
 }
 
 /// The acceptor's answer: which buckets differ, and its side of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) me: Member,
-    /// One bit a bucket.
-    pub(crate) members_differ: u64,
-    /// One bit a bucket.
-    pub(crate) events_differ: u64,
+    pub(crate) members_differ: Buckets,
+    pub(crate) events_differ: Buckets,
     pub(crate) load: Load,
 }
 
@@ -77,8 +69,8 @@ impl Open {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let body = OpenBody {
             me: self.me.clone(),
-            members: pack_hashes(&self.members),
-            events: pack_hashes(&self.events),
+            members: pack(&self.members),
+            events: pack(&self.events),
         };
         long_frame(KIND_OPEN, &encode(&body))
     }
@@ -92,8 +84,8 @@ impl Open {
         check_member(&me)?;
         Ok(Self {
             me,
-            members: unpack_hashes(&members)?,
-            events: unpack_hashes(&events)?,
+            members: unpack(&members)?,
+            events: unpack(&events)?,
         })
     }
 }
@@ -141,20 +133,6 @@ fn read_message<T: DeserializeOwned>(
         return Err(Violation::Malformed(what));
     }
     decode::<_, MAX_SYNC_BYTES>(body, what)
-}
-
-fn pack_hashes(hashes: &[u64]) -> Bytes {
-    hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect()
-}
-
-fn unpack_hashes<const N: usize>(bytes: &[u8]) -> Result<[u64; N], Violation> {
-    let (chunks, []) = bytes.as_chunks::<HASH_BYTES>() else {
-        return Err(Violation::Malformed("digest"));
-    };
-    let chunks: &[[u8; HASH_BYTES]; N] = chunks
-        .try_into()
-        .map_err(|_| Violation::Malformed("digest"))?;
-    Ok(chunks.map(u64::from_be_bytes))
 }
 
 /// An event item and how long ago it was written, as far as the sender knows.

@@ -133,7 +133,7 @@ fn specimens() -> BTreeMap<&'static str, Vec<u8>> {
             events_datagram(&origin(), &[start.raw, recover.raw].concat())
         }),
         ("sync_open", {
-            let hash = |bucket: usize| u64::try_from(bucket).unwrap() << 56;
+            let hash = |bucket: usize| u32::try_from(bucket).unwrap() << 24;
             Open {
                 me: member(1),
                 members: std::array::from_fn(hash),
@@ -145,8 +145,14 @@ fn specimens() -> BTreeMap<&'static str, Vec<u8>> {
             "sync_answer",
             Answer {
                 me: member(2),
-                members_differ: 8,
-                events_differ: 1 << 63,
+                members_differ: Buckets::differing(
+                    &[0; 256],
+                    &std::array::from_fn(|bucket| u32::from(bucket == 255)),
+                ),
+                events_differ: Buckets::differing(
+                    &[0; 64],
+                    &std::array::from_fn(|bucket| u32::from(bucket == 3)),
+                ),
                 load: load(),
             }
             .to_bytes(),
@@ -221,7 +227,7 @@ fn golden_bytes_are_read_back() {
     assert_eq!(datagram_sender(&golden("swim_ping")), Ok(member(1).peer));
     assert_eq!(
         Open::read(&golden("sync_open")).unwrap().events[63],
-        63 << 56
+        63 << 24
     );
     let answer = Answer::read(&golden("sync_answer")).unwrap();
     let aged = split_aged_items(&answer.load.items)
