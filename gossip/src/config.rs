@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 /// How the machine behaves. The numbers of SWIM that depend on the cluster's size (transmissions,
-/// patience with a suspect, pace of the push/pulls) are derived from it while it grows.
+/// patience with a suspect, pace of the push/pulls) are derived from it while it grows. Values that
+/// nothing could work with are replaced by the nearest that work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How often a random member is probed. Default: 1 s. Must exceed twice `probe_rtt`'s real
-    /// value, and be equal on all nodes for equal detection times.
+    /// How often a random member is probed. Default: 1 s. Equal on all nodes, or they detect deaths
+    /// at different times.
     pub probe_period: Duration,
     /// How long to wait for a probe's answer before others are asked to probe. Default: 500 ms.
-    /// Must be shorter than `probe_period`.
+    /// At most half of `probe_period`: the others need the rest of it.
     pub probe_rtt: Duration,
     /// How often news are passed on while there are any. Default: 200 ms.
     pub gossip_period: Duration,
@@ -31,6 +32,25 @@ pub struct Config {
     pub coalesce: Duration,
 }
 
+/// Shorter periods than this would keep a node busy with itself.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+
+impl Config {
+    /// The same without values that nothing could work with: no period is shorter than 10 ms, and a
+    /// probe's first half ends before its second.
+    pub(crate) fn workable(self) -> Self {
+        let probe_period = self.probe_period.max(SHORTEST_PERIOD);
+        Self {
+            probe_period,
+            probe_rtt: self.probe_rtt.clamp(probe_period / 10, probe_period / 2),
+            gossip_period: self.gossip_period.max(SHORTEST_PERIOD),
+            sync_period: self.sync_period.max(SHORTEST_PERIOD),
+            reconnect_period: self.reconnect_period.max(SHORTEST_PERIOD),
+            ..self
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -45,5 +65,32 @@ impl Default for Config {
             publish_burst: 20,
             coalesce: Duration::from_millis(200),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_works_as_it_is() {
+        assert_eq!(Config::default().workable(), Config::default());
+    }
+
+    #[test]
+    fn nothing_runs_without_a_pause() {
+        let zero = Duration::ZERO;
+        let config = Config {
+            probe_period: zero,
+            probe_rtt: Duration::MAX,
+            gossip_period: zero,
+            sync_period: zero,
+            reconnect_period: zero,
+            ..Config::default()
+        };
+        let config = config.workable();
+        assert_eq!(config.probe_period, SHORTEST_PERIOD);
+        assert_eq!(config.probe_rtt, SHORTEST_PERIOD / 2);
+        assert_eq!(config.reconnect_period, SHORTEST_PERIOD);
     }
 }

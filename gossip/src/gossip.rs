@@ -62,6 +62,7 @@ impl Gossip {
     /// addresses beyond [`MAX_ADDRS`] are dropped. Equal seeds and inputs give equal runs.
     pub fn new(config: Config, mut me: Member, seed: u64, now: Now) -> Self {
         me.addrs.truncate(MAX_ADDRS);
+        let config = config.workable();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let clock = Clock::new(me.generation, now);
         Self {

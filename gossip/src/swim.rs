@@ -251,15 +251,6 @@ impl Swim {
         if self.register().take_suspected() {
             self.awareness.was_suspected(now);
         }
-        while let Some((to, packet)) = self.runtime.to_send() {
-            if to.peer == self.foca.identity().peer {
-                continue;
-            }
-            self.news.push_back(News::Send {
-                to: to.member().clone(),
-                bytes: swim_datagram(&packet).into(),
-            });
-        }
         while let Some((after, timer)) = self.runtime.to_schedule() {
             if let Timer::ProbeRandomMember(token) = timer {
                 self.token = Some(token);
@@ -269,6 +260,16 @@ impl Swim {
         }
         while let Some(notification) = self.runtime.to_notify() {
             self.note(notification);
+        }
+        while let Some((to, packet)) = self.runtime.to_send() {
+            // Whoever asks us to probe a third party names its addresses; strangers we leave alone.
+            let known = self.register().knows(&to.peer);
+            if known && to.peer != self.me().peer {
+                self.news.push_back(News::Send {
+                    to: to.member().clone(),
+                    bytes: swim_datagram(&packet).into(),
+                });
+            }
         }
     }
 

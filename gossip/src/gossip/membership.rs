@@ -19,7 +19,11 @@ impl Gossip {
 
     fn note(&mut self, now: Now, news: News) {
         match news {
-            News::Send { to, bytes } => self.outputs.push_back(Output::Datagram { to, bytes }),
+            News::Send { to, bytes } => {
+                // Others may be wrong about where a member is.
+                let to = self.roster.get(&to.peer).cloned().unwrap_or(to);
+                self.outputs.push_back(Output::Datagram { to, bytes });
+            }
             News::Up(member) => self.up(now, member),
             News::Changed(member) => {
                 // One that was down is reported as up right after.
