@@ -1,5 +1,6 @@
 //! Blocks: each travels on a stream of its own, so that none waits for another's lost packet.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -55,9 +56,25 @@ impl Drop for ResetOnDrop {
     }
 }
 
+/// Numbers a link's blocks, so that they leave in their order.
+///
+/// Side by side, all would be complete only at the end; one after the other, the first can travel on long before
+/// the last. QUIC's own way to this (no fairness among streams) would let messages wait as well.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(AtomicU32);
+
+impl Turns {
+    /// A lower priority than all before; it starts over after a billion blocks.
+    fn next_priority(&self) -> i32 {
+        let turn = self.0.fetch_add(1, Ordering::Relaxed) % (1 << 30);
+        -i32::try_from(turn).unwrap_or(i32::MAX)
+    }
+}
+
 /// Sends one block; resolves when the receiver's transport has all of it.
 pub(crate) async fn send(
     connection: &Connection,
+    turns: &Turns,
     header: BlockHeader,
     body: Bytes,
 ) -> Result<(), SendBlockError> {
@@ -69,6 +86,8 @@ pub(crate) async fn send(
         .await
         .map_err(|_| SendBlockError::Closed)?;
     let mut stream = ResetOnDrop(stream);
+    // Fails only for a closed stream, which the next write tells as well.
+    let _ = stream.0.set_priority(turns.next_priority());
     let mut chunks = [Bytes::copy_from_slice(&header.encode()), body];
     stream
         .0

@@ -69,8 +69,6 @@ fn transport_config() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
-        // One block after the other: the first is complete, and can travel on, twice as early.
-        .send_fairness(false)
         .max_idle_timeout(IDLE_TIMEOUT.try_into().ok())
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))

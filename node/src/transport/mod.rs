@@ -64,7 +64,7 @@ use crate::identity::Identity;
 /// The port that nodes use unless told otherwise.
 pub const DEFAULT_PORT: u16 = 65_000;
 
-/// Messages and push/pulls go before blocks, whose streams have priority 0.
+/// Messages and push/pulls go before blocks, whose streams have priority 0 and below.
 const CONTROL_PRIORITY: i32 = 1;
 /// How often links are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
