@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -76,6 +77,22 @@ impl<E: Into<redb::Error>> From<E> for IndexError {
     }
 }
 
+impl IndexError {
+    /// Whether it is the file's content that is wrong, and not the way to it.
+    fn is_damage(&self) -> bool {
+        let Self::Database(error) = self else {
+            return true;
+        };
+        if let redb::Error::Io(error) = error.as_ref() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            );
+        }
+        !matches!(error.as_ref(), redb::Error::DatabaseAlreadyOpen)
+    }
+}
+
 impl Index {
     /// Opens the index in `folder`. A damaged one is put aside and begun anew, empty.
     pub(super) fn open(folder: &Path) -> Result<(Self, Vec<Indexed>), IndexError> {
@@ -86,6 +103,7 @@ impl Index {
         });
         let (database, tasks) = match loaded {
             Ok(loaded) => loaded,
+            Err(error) if !error.is_damage() => return Err(error),
             Err(error) => {
                 warn!(index = %path.display(), %error, "the index of the cache is damaged; the cache starts empty");
                 // Both may fail if there was no file; then opening says so.
@@ -101,6 +119,16 @@ impl Index {
             },
             tasks,
         ))
+    }
+
+    /// Lets go of the file, whoever else still holds the index.
+    pub(super) fn close(&self) {
+        drop(
+            self.database
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     /// Makes `changes` durable, all or none.

@@ -17,7 +17,6 @@ use super::committer::Committer;
 use super::entry::{Entry, Opening};
 use super::error::ReserveError;
 use super::index::Index;
-use super::lock::FolderLock;
 use super::progress::WriteFailure;
 use super::writer::{Job, WriteQueue};
 use super::{StoreConfig, StoreEvent};
@@ -38,7 +37,6 @@ pub(super) struct Inner {
     /// One reservation decides at a time, or two would both take the last room.
     admission: Mutex<()>,
     events: mpsc::UnboundedSender<StoreEvent>,
-    _lock: FolderLock,
 }
 
 /// Every task, and the room it has.
@@ -108,7 +106,6 @@ impl Inner {
         folder: PathBuf,
         config: StoreConfig,
         index: Index,
-        lock: FolderLock,
         events: mpsc::UnboundedSender<StoreEvent>,
     ) -> Self {
         Self {
@@ -122,7 +119,6 @@ impl Inner {
             rack: Mutex::new(Rack::default()),
             admission: Mutex::new(()),
             events,
-            _lock: lock,
         }
     }
 

@@ -45,6 +45,7 @@ pub use self::view::{Opened, StoreEvent, StoreStats, StoredTask, TaskSummary};
 
 use self::entry::{Entry, Opening, Place};
 use self::inner::Inner;
+use self::lock::FolderLock;
 use self::writer::Job;
 
 /// Bytes that may wait in memory to be written before [`Store::room`] asks to pause.
@@ -59,6 +60,8 @@ struct Threads {
     inner: Arc<Inner>,
     writers: Mutex<Vec<JoinHandle<()>>>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// Let go last, when nothing is written any more.
+    _lock: FolderLock,
 }
 
 impl std::fmt::Debug for Threads {
@@ -77,7 +80,7 @@ impl Store {
     /// then begins anew, empty.
     pub fn open(folder: &Path, config: StoreConfig) -> Result<Opened, OpenError> {
         let (events, received) = mpsc::unbounded_channel();
-        let (inner, tasks) = reopen::reopen(folder, config, events)?;
+        let (inner, lock, tasks) = reopen::reopen(folder, config, events)?;
         let inner = Arc::new(inner);
         let failed = |source| OpenError::Folder {
             path: folder.to_owned(),
@@ -93,6 +96,7 @@ impl Store {
             inner,
             writers: Mutex::new(writers),
             committer: Mutex::new(Some(committer)),
+            _lock: lock,
         };
         Ok(Opened {
             store: Self(Arc::new(threads)),
@@ -410,6 +414,8 @@ impl Drop for Threads {
         {
             let _ = committer.join();
         }
+        // A pin may outlive the store, the index may not: the next to open it must find it free.
+        self.inner.index.close();
     }
 }
 

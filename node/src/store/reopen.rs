@@ -26,7 +26,7 @@ pub(super) fn reopen(
     folder: &Path,
     config: StoreConfig,
     events: mpsc::UnboundedSender<StoreEvent>,
-) -> Result<(Inner, Vec<StoredTask>), OpenError> {
+) -> Result<(Inner, FolderLock, Vec<StoredTask>), OpenError> {
     let failed = |source: io::Error| OpenError::Folder {
         path: folder.to_owned(),
         source,
@@ -41,7 +41,7 @@ pub(super) fn reopen(
         path: folder.to_owned(),
         why: error.to_string(),
     })?;
-    let inner = Inner::new(folder.to_owned(), config, index, lock, events);
+    let inner = Inner::new(folder.to_owned(), config, index, events);
     let mut files = task_files(folder).map_err(failed)?;
     let mut tasks = Vec::new();
     for found in indexed {
@@ -61,7 +61,7 @@ pub(super) fn reopen(
             warn!(path = %orphan.display(), %error, "cannot remove a file of the cache");
         }
     }
-    Ok((inner, tasks))
+    Ok((inner, lock, tasks))
 }
 
 /// Every file that holds a task's bytes, believed or not.

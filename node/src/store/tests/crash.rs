@@ -43,7 +43,7 @@ async fn what_was_flushed_is_there_after_a_restart() {
 #[tokio::test]
 async fn a_second_process_is_refused_and_told_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path());
+    let first = open(folder.path()).store;
     let refused = Store::open(folder.path(), config()).expect_err("in use");
     assert!(
         refused
@@ -51,6 +51,10 @@ async fn a_second_process_is_refused_and_told_who_is_there() {
             .contains(&format!("process {}", std::process::id())),
         "{refused}"
     );
+    let pin = first.pin(task(1));
+    first.close().await;
+    open(folder.path()).store.close().await;
+    drop(pin);
 }
 
 #[tokio::test]
