@@ -1,6 +1,7 @@
 //! The machine: a switchboard between its parts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 
 use crate::outbox::Outbox;
+use crate::roster::Roster;
 use crate::slots::{Key, Slots};
 use crate::spread::Spread;
 use crate::swim::Swim;
@@ -38,7 +40,7 @@ pub struct Gossip {
     config: Config,
     swim: Swim,
     /// The members that are alive, without ourselves.
-    roster: BTreeMap<PeerId, Member>,
+    roster: Roster,
     slots: Slots,
     spread: Spread,
     /// When news are passed on next.
@@ -67,7 +69,7 @@ impl Gossip {
         let clock = Clock::new(me.generation, now);
         Self {
             swim: Swim::new(config.clone(), me, rng.next_u64()),
-            roster: BTreeMap::new(),
+            roster: Roster::new(),
             slots: Slots::new(config.keep_slots_of_down, config.keep_tombstones),
             spread: Spread::default(),
             next_spread: None,
@@ -91,7 +93,7 @@ impl Gossip {
 
     /// The members that are alive, without ourselves, ordered by [`PeerId`].
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.roster.values()
+        self.roster.iter()
     }
 
     /// A member that is alive.
@@ -251,6 +253,15 @@ impl Gossip {
         self.swim.leave(now);
         self.settle(now);
         self.left = true;
+    }
+}
+
+impl fmt::Debug for Gossip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gossip")
+            .field("me", self.me())
+            .field("members", &self.roster.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,6 +16,7 @@ mod now;
 mod outbox;
 mod output;
 mod peer_id;
+mod roster;
 mod slots;
 mod spread;
 mod swim;

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::wire::{Buckets, Digest, EVENT_BUCKETS, Item};
 use crate::{Event, EventKind, Now, PeerId, Subject};
 
@@ -16,7 +18,7 @@ mod slot;
 
 use gone::Gone;
 pub(crate) use slot::{Key, is_claim};
-use slot::{Rank, Slot};
+use slot::{Rank, Slot, is_removal, is_tombstone};
 
 /// The most slots that are kept.
 pub const MAX_SLOTS: usize = 65_536;
@@ -74,15 +76,19 @@ impl Slots {
             .filter_map(|(_, slot)| slot.event.as_ref())
     }
 
-    /// The item in a slot, tombstones included.
-    pub(crate) fn get(&self, key: &Key) -> Option<&Item> {
-        self.by_key.get(key).map(|slot| &slot.item)
+    /// The item in a slot as it came, tombstones included.
+    pub(crate) fn raw(&self, key: &Key) -> Option<&Bytes> {
+        self.by_key.get(key).map(|slot| &slot.raw)
+    }
+
+    /// The event in a slot.
+    pub(crate) fn event(&self, key: &Key) -> Option<&Event> {
+        self.by_key.get(key)?.event.as_ref()
     }
 
     /// Whether the slot has content, of whatever kind.
     pub(crate) fn is_filled(&self, key: &Key) -> bool {
-        self.get(key)
-            .is_some_and(|item| item.event.content.is_some())
+        self.by_key.get(key).is_some_and(Slot::is_filled)
     }
 
     /// How many slots `origin` fills.
@@ -95,7 +101,7 @@ impl Slots {
     /// The highest clock among what is known about `subject`.
     pub(crate) fn clock_of(&self, subject: &Subject) -> u64 {
         self.about(subject)
-            .map(|(_, slot)| slot.clock())
+            .map(|(_, slot)| slot.clock)
             .max()
             .unwrap_or(0)
     }
@@ -108,9 +114,8 @@ impl Slots {
             .by_key
             .get(&key)
             .is_none_or(|slot| slot.is_beaten_by(item));
-        let is_remembered = !Slot::is_tombstone(item) || age < self.keep_tombstones;
-        let is_alive =
-            Slot::outlives_origin(item) || self.gone.accepts(&key.origin, item.event.clock);
+        let is_remembered = !is_tombstone(&item.event) || age < self.keep_tombstones;
+        let is_alive = is_removal(&item.event) || self.gone.accepts(&key.origin, item.event.clock);
         beats_present && is_remembered && is_alive && !self.is_removed(item)
     }
 
@@ -119,7 +124,7 @@ impl Slots {
     pub(crate) fn write(&mut self, now: Now, item: Item, age: Duration) -> bool {
         let key = Key::of(&item.event);
         let forget =
-            Slot::is_tombstone(&item).then(|| now + self.keep_tombstones.saturating_sub(age));
+            is_tombstone(&item.event).then(|| now + self.keep_tombstones.saturating_sub(age));
         let slot = Slot::new(item, now, age, forget);
         let rank = Rank::new(&key, &slot);
         if !self.by_key.contains_key(&key) && !self.make_room(&rank) {
@@ -127,12 +132,14 @@ impl Slots {
         }
         let before = self.take(&key);
         let event = slot.event.clone();
-        let ends_claims = slot.ends_claims();
-        let clock = slot.clock();
+        let ends_claims = slot.is_removal();
+        let clock = slot.clock;
         self.put(key, rank, slot);
         match event {
             Some(event) => self.changes.push(Change::Written(event)),
-            None => self.changes.extend(before.and_then(|slot| slot.emptied())),
+            None => self
+                .changes
+                .extend(before.and_then(|slot| slot.emptied(key))),
         }
         if ends_claims {
             self.end_claims(&key.subject, clock);
@@ -179,11 +186,11 @@ impl Slots {
         &self,
         now: Now,
         buckets: Buckets,
-    ) -> impl Iterator<Item = (Duration, &Item)> {
+    ) -> impl Iterator<Item = (Duration, &Bytes)> {
         self.by_key
             .iter()
             .filter(move |(key, _)| buckets.contains(key.bucket()))
-            .map(move |(_, slot)| (slot.age(now), &slot.item))
+            .map(move |(_, slot)| (slot.age(now), &slot.raw))
     }
 
     fn about<'a>(
@@ -201,13 +208,13 @@ impl Slots {
         is_claim(item.event.kind)
             && self
                 .about(&item.event.subject)
-                .any(|(_, slot)| slot.ends_claims() && slot.clock() >= item.event.clock)
+                .any(|(_, slot)| slot.is_removal() && slot.clock >= item.event.clock)
     }
 
     fn end_claims(&mut self, subject: &Subject, clock: u64) {
         let ended: Vec<Key> = self
             .about(subject)
-            .filter(|(key, slot)| is_claim(key.kind) && slot.clock() <= clock)
+            .filter(|(key, slot)| is_claim(key.kind) && slot.clock <= clock)
             .map(|(key, _)| *key)
             .collect();
         for key in ended {
@@ -223,18 +230,13 @@ impl Slots {
             .get(origin)
             .into_iter()
             .flatten()
-            .filter(|rank| {
-                !self
-                    .by_key
-                    .get(rank.key())
-                    .is_none_or(|slot| Slot::outlives_origin(&slot.item))
-            })
+            .filter(|rank| !self.by_key.get(rank.key()).is_none_or(Slot::is_removal))
             .map(|rank| *rank.key())
             .collect();
         let horizon = lost
             .iter()
             .filter_map(|key| self.by_key.get(key))
-            .map(Slot::clock)
+            .map(|slot| slot.clock)
             .max();
         if let Some(horizon) = horizon {
             self.gone.refuse(now, *origin, horizon);
@@ -269,7 +271,7 @@ impl Slots {
 
     fn drop_slot(&mut self, key: &Key) {
         if let Some(slot) = self.take(key) {
-            self.changes.extend(slot.emptied());
+            self.changes.extend(slot.emptied(*key));
         }
     }
 

@@ -59,7 +59,7 @@ impl Gossip {
         }
         self.learnt += u64::from(age >= UNHEARD);
         self.tell_changes();
-        if key.origin != self.me().peer && !self.roster.contains_key(&key.origin) {
+        if key.origin != self.me().peer && self.roster.get(&key.origin).is_none() {
             self.slots.origin_down(now, &key.origin);
         }
         if relay && age < MAX_RELAY_AGE {
@@ -75,10 +75,7 @@ impl Gossip {
         if self.written.contains(key) && !key.kind.is_signed() {
             // Our clock was behind that of our earlier life. What we say now counts.
             self.clock.tick(now, item.event.clock);
-            let content = self
-                .slots
-                .get(key)
-                .and_then(|own| own.event.content.clone());
+            let content = self.slots.event(key).map(|own| own.body.clone());
             // Nothing to sign, so nothing can be full.
             let _infallible = self.rewrite(now, key, content);
             return false;
@@ -176,7 +173,7 @@ impl Gossip {
 
     pub(super) fn flush_outbox(&mut self, now: Now) {
         while let Some(key) = self.outbox.pop_due(now) {
-            if let Some(raw) = self.slots.get(&key).map(|item| item.raw.clone()) {
+            if let Some(raw) = self.slots.raw(&key).cloned() {
                 self.pass_on(now, key, raw, true);
             }
         }
@@ -199,7 +196,7 @@ impl Gossip {
     fn tell_emptied(&mut self, key: Key, kind: EventKind) {
         self.spread.cancel(&key);
         if key.origin == self.me().peer {
-            if self.slots.get(&key).is_some() {
+            if self.slots.raw(&key).is_some() {
                 // We emptied it ourselves, and its tombstone stands there.
                 return;
             }
@@ -233,7 +230,7 @@ impl Gossip {
         let sender = self.me().peer;
         let targets: Vec<Member> = self
             .roster
-            .values()
+            .iter()
             .sample(&mut self.rng, FANOUT)
             .into_iter()
             .cloned()

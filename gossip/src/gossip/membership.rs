@@ -27,10 +27,8 @@ impl Gossip {
             News::Up(member) => self.up(now, member),
             News::Changed(member) => {
                 // One that was down is reported as up right after.
-                if let Some(present) = self.roster.get_mut(&member.peer) {
-                    present.clone_from(&member);
-                    self.learnt += 1;
-                    self.outputs.push_back(Output::Changed(member));
+                if self.roster.get(&member.peer).is_some() {
+                    self.up(now, member);
                 }
             }
             News::Down(peer) => self.down(now, &peer),
@@ -46,15 +44,16 @@ impl Gossip {
         self.slots.origin_up(&member.peer);
         self.plan.met_somebody(now);
         self.learnt += 1;
-        let known = self.roster.insert(member.peer, member.clone());
-        self.outputs.push_back(match known {
-            None => Output::Up(member),
-            Some(_) => Output::Changed(member),
+        let was_known = self.roster.put(member.clone());
+        self.outputs.push_back(if was_known {
+            Output::Changed(member)
+        } else {
+            Output::Up(member)
         });
     }
 
     fn down(&mut self, now: Now, peer: &PeerId) {
-        if self.roster.remove(peer).is_none() {
+        if !self.roster.remove(peer) {
             return;
         }
         self.learnt += 1;
@@ -88,7 +87,7 @@ impl Gossip {
     /// Anybody alive; if there is nobody, one that we think is down: perhaps it is us who are cut
     /// off.
     fn random_partner(&mut self) -> Option<Member> {
-        let alive = self.roster.values().choose(&mut self.rng);
+        let alive = self.roster.iter().choose(&mut self.rng);
         alive
             .or_else(|| self.swim.down().choose(&mut self.rng))
             .cloned()

@@ -9,9 +9,9 @@
 //! passed on by gossip; what it takes home is not.
 
 use super::Gossip;
+use crate::roster::bucket;
 use crate::wire::{
-    Answer, Buckets, Digest, Last, Load, MEMBER_BUCKETS, Open, Packer, Record, Standing,
-    member_hash, split_aged_items, split_records,
+    Answer, Buckets, Last, Load, Open, Packer, Record, Standing, split_aged_items, split_records,
 };
 use crate::{Member, Now, PeerId, Violation};
 
@@ -24,7 +24,7 @@ impl Gossip {
     pub fn sync_open(&mut self, now: Now) -> Vec<u8> {
         let open = Open {
             me: self.me().clone(),
-            members: self.member_digest(),
+            members: self.roster.digest_with(self.me()),
             events: *self.slots.digest(),
         };
         open.to_bytes()
@@ -43,7 +43,7 @@ impl Gossip {
     ) -> Result<Vec<u8>, Violation> {
         let open = Open::read(open)?;
         self.check_partner(from, &open.me)?;
-        let members_differ = Buckets::differing(&self.member_digest(), &open.members);
+        let members_differ = Buckets::differing(&self.roster.digest_with(self.me()), &open.members);
         let events_differ = Buckets::differing(self.slots.digest(), &open.events);
         let load = self.load(now, members_differ, events_differ);
         self.plan.in_contact_with(from);
@@ -103,13 +103,13 @@ impl Gossip {
     /// Our side of the buckets that differ.
     fn load(&self, now: Now, members_differ: Buckets, events_differ: Buckets) -> Load {
         let mut packer = Packer::default();
-        let is_due = |record: &Record| members_differ.contains(member_bucket(&record.member.peer));
+        let is_due = |record: &Record| members_differ.contains(bucket(&record.member.peer));
         self.swim
             .known()
             .filter(is_due)
             .for_each(|record| packer.add_member(&record));
-        for (age, item) in self.slots.in_buckets(now, events_differ) {
-            packer.add_item(age, &item.raw);
+        for (age, raw) in self.slots.in_buckets(now, events_differ) {
+            packer.add_item(age, raw);
         }
         packer.finish()
     }
@@ -140,18 +140,6 @@ impl Gossip {
         self.settle(now);
         verdict
     }
-
-    fn member_digest(&self) -> Digest<MEMBER_BUCKETS> {
-        let mut digest = [0; MEMBER_BUCKETS];
-        for member in self.roster.values().chain([self.me()]) {
-            digest[member_bucket(&member.peer)] ^= member_hash(member);
-        }
-        digest
-    }
-}
-
-fn member_bucket(peer: &PeerId) -> usize {
-    usize::from(peer.as_bytes()[0]) % MEMBER_BUCKETS
 }
 
 fn alive(member: Member) -> Record {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::slots::Change;
 use crate::wire::{EVENT_BUCKETS, Item, KindCode, Unsigned, short_hash};
 use crate::{Event, EventKind, Now, PeerId, Subject};
@@ -58,16 +60,9 @@ pub(super) struct Rank {
 
 impl Rank {
     pub(super) fn new(key: &Key, slot: &Slot) -> Self {
-        let worth = if slot.ends_claims() {
-            Worth::Removal
-        } else if slot.item.event.content.is_none() {
-            Worth::Withdrawn
-        } else {
-            Worth::Filled
-        };
         Self {
-            worth,
-            clock: slot.clock(),
+            worth: slot.worth,
+            clock: slot.clock,
             key: *key,
         }
     }
@@ -81,10 +76,13 @@ impl Rank {
     }
 }
 
-/// What a slot holds.
+/// What a slot holds. There may be many, so it keeps nothing twice.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) item: Item,
+    /// The item as it came.
+    pub(super) raw: Bytes,
+    pub(super) clock: u64,
+    worth: Worth,
     /// The item as an event, unless it was withdrawn or is of a kind that we do not know.
     pub(super) event: Option<Event>,
     pub(super) hash: u32,
@@ -97,18 +95,23 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(item: Item, now: Now, aged: Duration, forget: Option<Now>) -> Self {
+        let worth = if is_removal(&item.event) {
+            Worth::Removal
+        } else if item.event.content.is_some() {
+            Worth::Filled
+        } else {
+            Worth::Withdrawn
+        };
         Self {
-            event: item.to_event(),
             hash: short_hash(&item.raw),
+            clock: item.event.clock,
+            worth,
+            raw: item.raw,
+            event: item.event.into_event(),
             forget,
             learnt: now,
             aged,
-            item,
         }
-    }
-
-    pub(super) fn clock(&self) -> u64 {
-        self.item.event.clock
     }
 
     pub(super) fn age(&self, now: Now) -> Duration {
@@ -116,35 +119,33 @@ impl Slot {
     }
 
     pub(super) fn is_beaten_by(&self, item: &Item) -> bool {
-        (item.event.clock, &item.raw) > (self.clock(), &self.item.raw)
+        (item.event.clock, &item.raw) > (self.clock, &self.raw)
     }
 
-    /// Whether the item is kept for a time rather than for as long as its origin lives.
-    pub(super) fn is_tombstone(item: &Item) -> bool {
-        item.event.content.is_none() || is_removal(item)
+    pub(super) fn is_filled(&self) -> bool {
+        self.worth != Worth::Withdrawn
     }
 
-    /// Whether the item means something without its origin.
-    pub(super) fn outlives_origin(item: &Item) -> bool {
-        is_removal(item)
-    }
-
-    /// Whether this slot removes its subject.
-    pub(super) fn ends_claims(&self) -> bool {
-        is_removal(&self.item)
+    /// Whether this slot removes its subject. Such a slot means something without its origin.
+    pub(super) fn is_removal(&self) -> bool {
+        self.worth == Worth::Removal
     }
 
     /// What it means that this slot's content is no more.
-    pub(super) fn emptied(&self) -> Option<Change> {
-        self.event.as_ref().map(|event| Change::Emptied {
-            key: Key::of(&self.item.event),
-            kind: event.kind,
-        })
+    pub(super) fn emptied(&self, key: Key) -> Option<Change> {
+        let kind = self.event.as_ref()?.kind;
+        Some(Change::Emptied { key, kind })
     }
 }
 
-fn is_removal(item: &Item) -> bool {
-    item.event.kind.known() == Some(EventKind::FileRemove) && item.event.content.is_some()
+/// Whether the write is kept for a time rather than for as long as its origin lives.
+pub(super) fn is_tombstone(write: &Unsigned) -> bool {
+    write.content.is_none() || is_removal(write)
+}
+
+/// Whether the write removes its subject. Such a write means something without its origin.
+pub(super) fn is_removal(write: &Unsigned) -> bool {
+    write.kind.known() == Some(EventKind::FileRemove) && write.content.is_some()
 }
 
 /// Whether a removal of the subject ends slots of this kind.

@@ -22,14 +22,18 @@ fn subject(number: u64) -> Subject {
 
 /// An item of a store that takes signatures for granted.
 fn item(origin: u64, about: u64, kind: EventKind, clock: u64, content: Option<&[u8]>) -> Item {
-    Unsigned {
+    let write = Unsigned {
         origin: peer(origin),
         subject: subject(about),
         kind: kind.into(),
         clock,
         content: content.map(Bytes::copy_from_slice),
+    };
+    if kind.is_signed() {
+        write.finish_signed(&[0; 64])
+    } else {
+        write.finish()
     }
-    .finish()
 }
 
 fn progress(origin: u64, about: u64, clock: u64) -> Item {
@@ -278,11 +282,11 @@ proptest! {
 fn exchange(one: &mut Slots, other: &mut Slots) {
     let to_other: Vec<Item> = one
         .in_buckets(at(0), Buckets::ALL)
-        .map(|(_, item)| item.clone())
+        .map(|(_, raw)| Item::read(raw).unwrap())
         .collect();
     let to_one: Vec<Item> = other
         .in_buckets(at(0), Buckets::ALL)
-        .map(|(_, item)| item.clone())
+        .map(|(_, raw)| Item::read(raw).unwrap())
         .collect();
     for item in to_other {
         offer(other, at(0), &item);

@@ -8,17 +8,26 @@ use foca::State;
 use crate::wire::{Record, Standing};
 use crate::{Member, PeerId};
 
-/// A member as foca's identity. foca copies identities freely, so it copies a pointer.
+/// A member as foca's identity.
+///
+/// foca copies identities freely, so it copies a pointer; and it searches all members for a key at
+/// every turn, so the key stands in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity(Arc<Member>);
+pub(crate) struct Identity {
+    key: PeerId,
+    member: Arc<Member>,
+}
 
 impl Identity {
     pub(crate) fn new(member: Member) -> Self {
-        Self(Arc::new(member))
+        Self {
+            key: member.peer,
+            member: Arc::new(member),
+        }
     }
 
     pub(crate) fn member(&self) -> &Member {
-        &self.0
+        &self.member
     }
 }
 
@@ -26,7 +35,7 @@ impl Deref for Identity {
     type Target = Member;
 
     fn deref(&self) -> &Member {
-        &self.0
+        &self.member
     }
 }
 
@@ -34,18 +43,20 @@ impl foca::Identity for Identity {
     type Addr = PeerId;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self::new(self.0.renewed()))
+        Some(Self::new(self.member.renewed()))
     }
 
     fn addr(&self) -> PeerId {
-        self.0.peer
+        self.key
     }
 
     /// The higher generation wins. Two records of one generation should not exist; if they do, all
     /// nodes must still agree, so the whole record decides.
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        let rank = |id: &Self| (id.0.generation, Arc::clone(&id.0));
-        rank(self) > rank(adversary)
+        let generations = self.generation.cmp(&adversary.generation);
+        generations
+            .then_with(|| self.member.cmp(&adversary.member))
+            .is_gt()
     }
 }
 

@@ -73,6 +73,17 @@ pub(crate) struct Unsigned {
 }
 
 impl Unsigned {
+    /// The event, if it is of a kind that we know and was not withdrawn.
+    pub(crate) fn into_event(self) -> Option<Event> {
+        Some(Event {
+            origin: self.origin,
+            subject: self.subject,
+            kind: self.kind.known()?,
+            clock: self.clock,
+            body: self.content?,
+        })
+    }
+
     fn body(&self) -> Vec<u8> {
         encode(&Body {
             origin: *self.origin.as_bytes(),
@@ -127,29 +138,30 @@ impl Item {
             return Err(Violation::Malformed("event length"));
         }
         let kind = KindCode(kind);
+        let unsigned = unsigned_part(kind, body)?;
         let Body {
             origin,
             subject,
             clock,
             content,
-        } = decode::<_, MAX_ITEM_BYTES>(unsigned_part(kind, body)?, "event")?;
+        } = decode::<_, MAX_ITEM_BYTES>(unsigned, "event")?;
         let too_long = content
             .as_ref()
             .is_some_and(|content| content.len() > MAX_BODY_BYTES);
         if too_long || clock > MAX_CLOCK {
             return Err(Violation::Malformed("event field"));
         }
+        let raw = Bytes::copy_from_slice(bytes);
+        // The content ends the unsigned part; sharing it with the item halves what is kept.
+        let end = SHORT_FRAME + unsigned.len();
         let event = Unsigned {
             origin: PeerId::from_bytes(origin),
             subject: Subject::from_bytes(subject),
             kind,
             clock,
-            content,
+            content: content.map(|content| raw.slice(end - content.len()..end)),
         };
-        Ok(Self {
-            event,
-            raw: Bytes::copy_from_slice(bytes),
-        })
+        Ok(Self { event, raw })
     }
 
     /// Whether the origin signed it, or its kind needs no signature.
@@ -169,17 +181,6 @@ impl Item {
         let signed = bytes_to_sign(self.event.kind, unsigned);
         key.verify_strict(&signed, &Signature::from_bytes(signature))
             .is_ok()
-    }
-
-    /// The event, if it is of a kind that we know and was not withdrawn.
-    pub(crate) fn to_event(&self) -> Option<Event> {
-        Some(Event {
-            origin: self.event.origin,
-            subject: self.event.subject,
-            kind: self.event.kind.known()?,
-            clock: self.event.clock,
-            body: self.event.content.clone()?,
-        })
     }
 }
 
