@@ -11,7 +11,8 @@ use crate::ambient::Clock;
 use crate::control::Service;
 use crate::driver::{Activity, Asker, Command, Stats};
 use crate::get::{
-    Caller, Download, GetError, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest, Status, TaskView,
+    Caller, Download, GetError, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest,
+    Status, TaskView,
 };
 
 /// A running node. Clones are cheap and mean the same node; dropping them does not stop it.
@@ -31,8 +32,15 @@ impl Handle {
     /// Only if the node stops. What goes wrong with the download itself is told through it.
     pub async fn get(&self, caller: Caller, request: GetRequest) -> Result<Download, GetError> {
         let (sender, download) = Download::channel();
-        let asker = Asker { caller, request: Arc::new(request), sender };
-        self.commands.send(Command::Get(asker)).await.map_err(|_| GetError::Cancelled)?;
+        let asker = Asker {
+            caller,
+            request: Arc::new(request),
+            sender,
+        };
+        self.commands
+            .send(Command::Get(asker))
+            .await
+            .map_err(|_| GetError::Cancelled)?;
         Ok(download)
     }
 
@@ -55,9 +63,17 @@ impl Handle {
     ///
     /// # Errors
     /// If it is not here, in use, or the node stops. Nothing was removed then.
-    pub async fn remove(&self, caller: Caller, request: RemoveRequest) -> Result<RemoveOutcome, RemoveError> {
-        let stopping = || RemoveError::Internal { what: "the node is stopping".to_owned() };
-        self.ask(|reply| Command::Remove(caller, request, reply)).await.ok_or_else(stopping)?
+    pub async fn remove(
+        &self,
+        caller: Caller,
+        request: RemoveRequest,
+    ) -> Result<RemoveOutcome, RemoveError> {
+        let stopping = || RemoveError::Internal {
+            what: "the node is stopping".to_owned(),
+        };
+        self.ask(|reply| Command::Remove(caller, request, reply))
+            .await
+            .ok_or_else(stopping)?
     }
 
     /// Begins to stop the node: it says farewell to its peers and writes what it has. Returns at once.
@@ -99,7 +115,11 @@ impl Service for Handle {
         Self::tasks(self).await
     }
 
-    async fn remove(&self, caller: Caller, request: RemoveRequest) -> Result<RemoveOutcome, RemoveError> {
+    async fn remove(
+        &self,
+        caller: Caller,
+        request: RemoveRequest,
+    ) -> Result<RemoveOutcome, RemoveError> {
         Self::remove(self, caller, request).await
     }
 

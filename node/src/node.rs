@@ -19,8 +19,8 @@ use crate::config::Config;
 use crate::control::{self, ControlListener, ListenError, SOCKET_NAME};
 use crate::discovery::{Discovery, DiscoveryConfig, MdnsConfig, remembered};
 use crate::driver::{
-    AboutMe, Activity, COMMANDS_AHEAD, Driver, Faults, GENERATION_FILE, Inputs, JOIN_PATIENCE, Limits, Parts,
-    REMEMBERED_PATIENCE, REPORTS_AHEAD, Stats, next_generation,
+    AboutMe, Activity, COMMANDS_AHEAD, Driver, Faults, GENERATION_FILE, Inputs, JOIN_PATIENCE,
+    Limits, Parts, REMEMBERED_PATIENCE, REPORTS_AHEAD, Stats, next_generation,
 };
 use crate::get::{Caller, Role};
 use crate::handle::Handle;
@@ -102,10 +102,15 @@ impl Node {
         make_folder(&config.data).map_err(folder(config.data.clone()))?;
         // The store's lock comes first: two nodes must not share a folder, a key or a generation.
         let cache = config.data.join(CACHE_FOLDER);
-        let Opened { store, tasks: stored, events } = Store::open(&cache, config.store.clone())?;
+        let Opened {
+            store,
+            tasks: stored,
+            events,
+        } = Store::open(&cache, config.store.clone())?;
         let identity = Identity::load_or_create(&config.data)?;
         let generation_file = config.data.join(GENERATION_FILE);
-        let generation = next_generation(&generation_file).map_err(folder(generation_file.clone()))?;
+        let generation =
+            next_generation(&generation_file).map_err(folder(generation_file.clone()))?;
         let source = Source::new(config.source.clone())?;
         let (transport, incoming) = bind(&config, &identity).await?;
 
@@ -118,17 +123,26 @@ impl Node {
         info!(peer = %me.peer.short(), addrs = ?me.addrs, stored = stored.len(), "node starts");
         let gossip = Gossip::new(config.gossip.clone(), me, ambient::seed(), now);
         let tracker = LocalTracker::new(
-            &dfnode_tracker::Config { leech: config.labels.leech, ..config.tracker.clone() },
+            &dfnode_tracker::Config {
+                leech: config.labels.leech,
+                ..config.tracker.clone()
+            },
             identity.peer(),
             ambient::seed(),
         );
 
-        let (leave, stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (leave, stop, tasks) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
         let listen = transport.local_addr();
         let page = match config.status.filter(|_| config.role == Role::Daemon) {
-            Some(addr) => {
-                Some(StatusPage::bind(addr).await.map_err(|source| StartError::Status { addr, source })?)
-            }
+            Some(addr) => Some(
+                StatusPage::bind(addr)
+                    .await
+                    .map_err(|source| StartError::Status { addr, source })?,
+            ),
             None => None,
         };
         let status = page.as_ref().map(StatusPage::addr);
@@ -175,16 +189,38 @@ impl Node {
         let (discovery, patience) = look_around(&config, handle.me, &transport);
         if config.control {
             let listener = ControlListener::bind(&config.data.join(SOCKET_NAME))?;
-            let owner = Caller { uid: rustix::process::geteuid().as_raw() };
-            tasks.spawn(control::serve(listener, owner, handle.clone(), stop.clone()));
+            let owner = Caller {
+                uid: rustix::process::geteuid().as_raw(),
+            };
+            tasks.spawn(control::serve(
+                listener,
+                owner,
+                handle.clone(),
+                stop.clone(),
+            ));
         }
         if let Some(page) = page {
             tasks.spawn(page.serve(handle.clone(), stop.clone()));
         }
-        let inputs = Inputs { commands: commanded, incoming, reports: reported, discovery, stored: events };
+        let inputs = Inputs {
+            commands: commanded,
+            incoming,
+            reports: reported,
+            discovery,
+            stored: events,
+        };
         let driver = Driver::new(parts, gossip, tracker, now, patience);
         let looping = tokio::spawn(Box::pin(driver.run(inputs, stored)));
-        Ok(Self { handle, store, transport, looping, tasks, stop, listen, status })
+        Ok(Self {
+            handle,
+            store,
+            transport,
+            looping,
+            tasks,
+            stop,
+            listen,
+            status,
+        })
     }
 
     /// The door to the node; it may be cloned and given away.
@@ -222,7 +258,10 @@ impl Node {
         self.stop.cancel();
         self.transport.shutdown().await;
         self.tasks.close();
-        if tokio::time::timeout(FAREWELL, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(FAREWELL, self.tasks.wait())
+            .await
+            .is_err()
+        {
             warn!("some of the node's tasks did not end in time");
         }
     }
@@ -237,7 +276,10 @@ impl Drop for Node {
 fn make_folder(data: &std::path::Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     // Others may reach the socket in it, but not list it; keys and cache are closed to them.
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(data)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(data)
 }
 
 /// Opens the port for peers; an embedded node takes any if the usual one is busy.
@@ -263,7 +305,11 @@ async fn bind(
 }
 
 /// Where others may be, and how long to listen for them before acting alone.
-fn look_around(config: &Config, me: PeerId, transport: &Transport) -> (Discovery, Option<Duration>) {
+fn look_around(
+    config: &Config,
+    me: PeerId,
+    transport: &Transport,
+) -> (Discovery, Option<Duration>) {
     let remembered = remembered::load(&config.data);
     let patience = if !config.join.is_empty() || config.join_file.is_some() {
         Some(JOIN_PATIENCE)
@@ -271,10 +317,12 @@ fn look_around(config: &Config, me: PeerId, transport: &Transport) -> (Discovery
         (!remembered.is_empty()).then_some(REMEMBERED_PATIENCE)
     };
     let announced = transport.clone();
-    let mdns = libp2p_peer_of(&me).filter(|_| config.mdns).map(|me| MdnsConfig {
-        me,
-        advertised: Box::new(move || announced.advertised()),
-    });
+    let mdns = libp2p_peer_of(&me)
+        .filter(|_| config.mdns)
+        .map(|me| MdnsConfig {
+            me,
+            advertised: Box::new(move || announced.advertised()),
+        });
     let discovery = Discovery::start(DiscoveryConfig {
         join: config.join.clone(),
         join_file: config.join_file.clone(),
@@ -290,7 +338,13 @@ fn addresses(config: &Config, transport: &Transport) -> Vec<SocketAddr> {
     let mut addrs: Vec<SocketAddr> = if config.advertise.is_empty() {
         transport.advertised()
     } else {
-        let with_port = |addr: &SocketAddr| if addr.port() == 0 { SocketAddr::new(addr.ip(), port) } else { *addr };
+        let with_port = |addr: &SocketAddr| {
+            if addr.port() == 0 {
+                SocketAddr::new(addr.ip(), port)
+            } else {
+                *addr
+            }
+        };
         config.advertise.iter().map(with_port).collect()
     };
     addrs.truncate(MAX_ADDRS);

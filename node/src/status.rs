@@ -89,7 +89,8 @@ async fn converse(stream: TcpStream, handle: Handle) {
         let handle = handle.clone();
         async move { Ok::<_, Infallible>(answer(&request, &handle).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if let Ok(Err(error)) = timeout(CONNECTION_PATIENCE, connection).await {
         debug!(%error, "a connection to the status page broke");
     }
@@ -97,29 +98,53 @@ async fn converse(stream: TcpStream, handle: Handle) {
 
 async fn answer(request: &Request<Incoming>, handle: &Handle) -> Answer {
     if !names_this_host(request.headers().get(HOST)) {
-        return text(StatusCode::FORBIDDEN, "text/plain", "this page is for this host alone\n".to_owned());
+        return text(
+            StatusCode::FORBIDDEN,
+            "text/plain",
+            "this page is for this host alone\n".to_owned(),
+        );
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "this page is read-only\n".to_owned());
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "this page is read-only\n".to_owned(),
+        );
     }
     match request.uri().path() {
-        "/" => text(StatusCode::OK, "text/html; charset=utf-8", page::PAGE.to_owned()),
+        "/" => text(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            page::PAGE.to_owned(),
+        ),
         "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" => {
             if handle.status().await.ready {
                 text(StatusCode::OK, "text/plain", "ready\n".to_owned())
             } else {
-                text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "looking for the cluster\n".to_owned())
+                text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain",
+                    "looking for the cluster\n".to_owned(),
+                )
             }
         }
         "/metrics" => {
             let body = metrics::render(&handle.status().await, handle);
-            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body)
+            text(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                body,
+            )
         }
         "/api/v1/status" => json(&handle.status().await),
         "/api/v1/peers" => json(&handle.peers().await),
         "/api/v1/tasks" => json(&visible(handle.tasks().await)),
-        _ => text(StatusCode::NOT_FOUND, "text/plain", "there is no such page\n".to_owned()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there is no such page\n".to_owned(),
+        ),
     }
 }
 
@@ -131,27 +156,41 @@ fn visible(mut tasks: Vec<TaskView>) -> Vec<TaskView> {
 
 /// Whether a request was meant for this host, and not sent here by a web page under a name of its own.
 fn names_this_host(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
+    let Some(host) = host.and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
     if let Ok(addr) = host.parse::<SocketAddr>() {
         return addr.ip().is_loopback();
     }
-    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.parse::<u16>().is_ok())
+        .map_or(host, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn json<T: Serialize>(value: &T) -> Answer {
     match serde_json::to_string(value) {
         Ok(body) => text(StatusCode::OK, "application/json", body),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+        Err(error) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain",
+            format!("{error}\n"),
+        ),
     }
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
@@ -161,11 +200,31 @@ mod tests {
 
     #[test]
     fn only_names_of_this_host_are_answered() {
-        for host in ["localhost", "localhost:65002", "127.0.0.1", "127.0.0.1:1", "[::1]:65002", "[::1]", "LOCALHOST"] {
-            assert!(names_this_host(Some(&HeaderValue::from_static(host))), "{host}");
+        for host in [
+            "localhost",
+            "localhost:65002",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]:65002",
+            "[::1]",
+            "LOCALHOST",
+        ] {
+            assert!(
+                names_this_host(Some(&HeaderValue::from_static(host))),
+                "{host}"
+            );
         }
-        for host in ["example.com", "example.com:65002", "10.0.0.1:65002", "", "localhost.example.com"] {
-            assert!(!names_this_host(Some(&HeaderValue::from_static(host))), "{host}");
+        for host in [
+            "example.com",
+            "example.com:65002",
+            "10.0.0.1:65002",
+            "",
+            "localhost.example.com",
+        ] {
+            assert!(
+                !names_this_host(Some(&HeaderValue::from_static(host))),
+                "{host}"
+            );
         }
         assert!(!names_this_host(None));
     }

@@ -8,40 +8,80 @@ use crate::origin::{Origin, Resource, noise};
 
 fn with_token(origin: &Origin, token: &str) -> GetRequest {
     let mut request = GetRequest::new(origin.url("/secret"));
-    request.headers.push(("Authorization".to_owned(), token.to_owned()));
+    request
+        .headers
+        .push(("Authorization".to_owned(), token.to_owned()));
     request
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_credentials_never_gets_what_another_could_read() {
     let file = noise(1_000_000, 40);
-    let origin = Origin::start(&[("/secret", Resource::file(&file).only_for("Bearer right"))]).await;
+    let origin =
+        Origin::start(&[("/secret", Resource::file(&file).only_for("Bearer right"))]).await;
     let cluster = Cluster::start(2).await;
-    assert_eq!(get(&cluster.node(0), with_token(&origin, "Bearer right")).await.unwrap().bytes, file);
+    assert_eq!(
+        get(&cluster.node(0), with_token(&origin, "Bearer right"))
+            .await
+            .unwrap()
+            .bytes,
+        file
+    );
     for node in 0..2 {
         let refused = cluster.get(node, origin.url("/secret")).await.unwrap_err();
-        assert_eq!(refused, GetError::SourceRefused { status: 401 }, "node {node}");
-        let refused = get(&cluster.node(node), with_token(&origin, "Bearer wrong")).await.unwrap_err();
-        assert_eq!(refused, GetError::SourceRefused { status: 401 }, "node {node}");
+        assert_eq!(
+            refused,
+            GetError::SourceRefused { status: 401 },
+            "node {node}"
+        );
+        let refused = get(&cluster.node(node), with_token(&origin, "Bearer wrong"))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused,
+            GetError::SourceRefused { status: 401 },
+            "node {node}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_whom_the_source_lets_in_share_one_copy() {
     let file = noise(1_000_000, 41);
-    let resource = Resource::file(&file).only_for("Bearer one").only_for("Bearer two");
+    let resource = Resource::file(&file)
+        .only_for("Bearer one")
+        .only_for("Bearer two");
     let origin = Origin::start(&[("/secret", resource)]).await;
     let cluster = Cluster::start(2).await;
-    assert_eq!(get(&cluster.node(0), with_token(&origin, "Bearer one")).await.unwrap().bytes, file);
-    assert_eq!(get(&cluster.node(1), with_token(&origin, "Bearer two")).await.unwrap().bytes, file);
-    assert_eq!(get(&cluster.node(0), with_token(&origin, "Bearer two")).await.unwrap().bytes, file);
+    assert_eq!(
+        get(&cluster.node(0), with_token(&origin, "Bearer one"))
+            .await
+            .unwrap()
+            .bytes,
+        file
+    );
+    assert_eq!(
+        get(&cluster.node(1), with_token(&origin, "Bearer two"))
+            .await
+            .unwrap()
+            .bytes,
+        file
+    );
+    assert_eq!(
+        get(&cluster.node(0), with_token(&origin, "Bearer two"))
+            .await
+            .unwrap()
+            .bytes,
+        file
+    );
     assert_eq!(origin.body_bytes(), file.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_callers_refusal_does_not_end_anothers_download() {
     let file = noise(1_000_000, 42);
-    let origin = Origin::start(&[("/secret", Resource::file(&file).only_for("Bearer right"))]).await;
+    let origin =
+        Origin::start(&[("/secret", Resource::file(&file).only_for("Bearer right"))]).await;
     let cluster = Cluster::start(1).await;
     let node = cluster.node(0);
     let (wrong, right) = tokio::join!(
@@ -58,7 +98,9 @@ async fn a_stranger_with_another_key_is_never_a_peer() {
     let file = noise(300_000, 43);
     let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
     let mut cluster = Cluster::start(2).await;
-    let stranger = cluster.add_with(|config| config.keys = ClusterKeys::new(Token::generate())).await;
+    let stranger = cluster
+        .add_with(|config| config.keys = ClusterKeys::new(Token::generate()))
+        .await;
     cluster.get(0, origin.url("/file")).await.unwrap();
     let got = cluster.get(stranger, origin.url("/file")).await.unwrap();
     assert_eq!(got.bytes, file);

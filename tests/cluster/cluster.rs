@@ -75,11 +75,19 @@ impl Cluster {
 
     /// What a node is told.
     pub(crate) fn config(&self, index: usize) -> Config {
-        let mut config = Config::new(self.folder.path().join(index.to_string()), self.keys.clone());
+        let mut config = Config::new(
+            self.folder.path().join(index.to_string()),
+            self.keys.clone(),
+        );
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.advertise = vec!["127.0.0.1:0".parse().unwrap()];
         config.mdns = false;
-        config.join = self.addrs.first().map(|addr| addr.to_string().parse().unwrap()).into_iter().collect();
+        config.join = self
+            .addrs
+            .first()
+            .map(|addr| addr.to_string().parse().unwrap())
+            .into_iter()
+            .collect();
         config.status = None;
         config.control = false;
         config.store.cache_bytes = 1 << 30;
@@ -162,20 +170,34 @@ pub(crate) async fn get(node: &Handle, request: GetRequest) -> Result<Got, GetEr
 /// Follows a download to its end.
 pub(crate) async fn collect(download: Download) -> Result<Got, GetError> {
     let began = now();
-    tokio::time::timeout(PATIENCE, follow(download, began)).await.expect("a download never hangs")
+    tokio::time::timeout(PATIENCE, follow(download, began))
+        .await
+        .expect("a download never hangs")
 }
 
 async fn follow(mut download: Download, began: Instant) -> Result<Got, GetError> {
-    let (mut file, mut bytes, mut restarts): (Option<Arc<File>>, Vec<u8>, u32) = (None, Vec::new(), 0);
+    let (mut file, mut bytes, mut restarts): (Option<Arc<File>>, Vec<u8>, u32) =
+        (None, Vec::new(), 0);
     while let Some(event) = download.next().await {
         match event? {
             GetEvent::Started(started) => file = Some(started.file.0),
-            GetEvent::Progress(progress) => read(file.as_deref().expect("a start first"), &progress, &mut bytes),
+            GetEvent::Progress(progress) => read(
+                file.as_deref().expect("a start first"),
+                &progress,
+                &mut bytes,
+            ),
             GetEvent::Restarted => {
                 restarts += 1;
                 (file, bytes) = (None, Vec::new());
             }
-            GetEvent::Done(summary) => return Ok(Got { bytes, summary, restarts, took: began.elapsed() }),
+            GetEvent::Done(summary) => {
+                return Ok(Got {
+                    bytes,
+                    summary,
+                    restarts,
+                    took: began.elapsed(),
+                });
+            }
         }
     }
     panic!("a download ends with done or an error");
@@ -183,11 +205,15 @@ async fn follow(mut download: Download, began: Instant) -> Result<Got, GetError>
 
 fn read(file: &File, progress: &GetProgress, bytes: &mut Vec<u8>) {
     for run in &progress.runs {
-        let (start, end) = (usize::try_from(run.start).unwrap(), usize::try_from(run.end).unwrap());
+        let (start, end) = (
+            usize::try_from(run.start).unwrap(),
+            usize::try_from(run.end).unwrap(),
+        );
         if bytes.len() < end {
             bytes.resize(end, 0);
         }
-        file.read_exact_at(&mut bytes[start..end], run.start).unwrap();
+        file.read_exact_at(&mut bytes[start..end], run.start)
+            .unwrap();
     }
 }
 
@@ -201,7 +227,10 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 /// The time, for tests.
-#[expect(clippy::disallowed_methods, reason = "a test looks at the clock on the wall")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at the clock on the wall"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -209,6 +238,9 @@ pub(crate) fn now() -> Instant {
 /// Shows the nodes' log when `DFNODE_TEST_LOG` says which part.
 fn log() {
     if let Ok(filter) = std::env::var("DFNODE_TEST_LOG") {
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
     }
 }

@@ -34,7 +34,10 @@ async fn a_late_joiner_gets_everything_from_peers() {
     let file = noise(3_000_000, 3);
     let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
     let mut cluster = Cluster::start(2).await;
-    assert_eq!(cluster.get(0, origin.url("/file")).await.unwrap().bytes, file);
+    assert_eq!(
+        cluster.get(0, origin.url("/file")).await.unwrap().bytes,
+        file
+    );
     let sent = origin.body_bytes();
     let late = cluster.add().await;
     cluster.meet().await;
@@ -53,7 +56,12 @@ async fn a_small_file_that_a_neighbour_holds_takes_milliseconds() {
     let first = cluster.get(1, origin.url("/small")).await.unwrap();
     let second = cluster.get(2, origin.url("/small")).await.unwrap();
     let best = first.took.min(second.took);
-    assert!(best < Duration::from_millis(250), "{:?} and {:?}", first.took, second.took);
+    assert!(
+        best < Duration::from_millis(250),
+        "{:?} and {:?}",
+        first.took,
+        second.took
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +75,10 @@ async fn callers_on_one_node_share_one_download() {
         get(&node, GetRequest::new(url.clone())),
         get(&node, GetRequest::new(url.clone())),
     );
-    assert_eq!((one.unwrap().bytes, two.unwrap().bytes), (file.clone(), file.clone()));
+    assert_eq!(
+        (one.unwrap().bytes, two.unwrap().bytes),
+        (file.clone(), file.clone())
+    );
     assert_eq!(origin.body_bytes(), file.len() as u64);
     let third = get(&node, GetRequest::new(url)).await.unwrap();
     assert_eq!(third.bytes, file);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_node::get::{GetError, GetRequest, SourcePolicy};
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, collect, get, ME};
+use crate::cluster::{Cluster, ME, collect, get};
 use crate::origin::{Origin, Resource, noise};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +15,13 @@ async fn a_node_that_dies_midway_does_not_stop_the_others() {
     let mut cluster = Cluster::start(4).await;
     let mut downloads = Vec::new();
     for node in 0..4 {
-        downloads.push(cluster.node(node).get(ME, GetRequest::new(origin.url("/file"))).await.unwrap());
+        downloads.push(
+            cluster
+                .node(node)
+                .get(ME, GetRequest::new(origin.url("/file")))
+                .await
+                .unwrap(),
+        );
     }
     sleep(Duration::from_millis(700)).await;
     cluster.kill(2).await;
@@ -43,8 +49,14 @@ async fn a_source_that_is_gone_is_not_missed_while_a_peer_holds_the_file() {
 async fn what_the_source_does_not_have_fails_with_its_own_error() {
     let origin = Origin::start(&[]).await;
     let cluster = Cluster::start(2).await;
-    assert_eq!(cluster.get(0, origin.url("/nothing")).await.unwrap_err(), GetError::NotFound);
-    assert_eq!(cluster.get(1, origin.url("/nothing")).await.unwrap_err(), GetError::NotFound);
+    assert_eq!(
+        cluster.get(0, origin.url("/nothing")).await.unwrap_err(),
+        GetError::NotFound
+    );
+    assert_eq!(
+        cluster.get(1, origin.url("/nothing")).await.unwrap_err(),
+        GetError::NotFound
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +66,10 @@ async fn without_source_only_peers_serve() {
     let cluster = Cluster::start(2).await;
     let mut request = GetRequest::new(origin.url("/file"));
     request.source = SourcePolicy::Never;
-    assert_eq!(get(&cluster.node(0), request.clone()).await.unwrap_err(), GetError::NoSource);
+    assert_eq!(
+        get(&cluster.node(0), request.clone()).await.unwrap_err(),
+        GetError::NoSource
+    );
     assert_eq!(origin.requests(), 0);
     cluster.get(1, origin.url("/file")).await.unwrap();
     assert_eq!(get(&cluster.node(0), request).await.unwrap().bytes, file);
@@ -66,12 +81,25 @@ async fn content_that_changed_at_the_source_is_fetched_anew() {
     let origin = Origin::start(&[("/file", Resource::file(&old))]).await;
     let cluster = Cluster::start(2).await;
     let url = origin.url("/file");
-    assert!(cluster.get_all(&url).await.iter().all(|got| got.bytes == old));
+    assert!(
+        cluster
+            .get_all(&url)
+            .await
+            .iter()
+            .all(|got| got.bytes == old)
+    );
     origin.put("/file", Resource::file(&new));
     let mut request = GetRequest::new(url);
     request.max_age = Some(Duration::ZERO);
     for node in 0..2 {
-        assert_eq!(get(&cluster.node(node), request.clone()).await.unwrap().bytes, new, "node {node}");
+        assert_eq!(
+            get(&cluster.node(node), request.clone())
+                .await
+                .unwrap()
+                .bytes,
+            new,
+            "node {node}"
+        );
     }
 }
 

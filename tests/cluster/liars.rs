@@ -24,7 +24,11 @@ async fn a_peer_that_alters_blocks_is_isolated_and_nobody_gets_one() {
     let liar = cluster.node(1).peer().to_string();
     let victim = cluster.node(2);
     eventually("the liar is isolated", async || {
-        victim.peers().await.iter().any(|peer| peer.peer == liar && peer.isolated)
+        victim
+            .peers()
+            .await
+            .iter()
+            .any(|peer| peer.peer == liar && peer.isolated)
     })
     .await;
 }
@@ -47,7 +51,14 @@ async fn a_reader_that_signs_altered_blocks_is_found_out_by_the_digest() {
     assert_eq!(got.bytes, file);
     assert!(got.summary.digest_checked);
     let liar = cluster.node(1).peer().to_string();
-    assert!(cluster.node(2).peers().await.iter().any(|peer| peer.peer == liar && peer.isolated));
+    assert!(
+        cluster
+            .node(2)
+            .peers()
+            .await
+            .iter()
+            .any(|peer| peer.peer == liar && peer.isolated)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,6 +68,16 @@ async fn a_digest_that_the_source_does_not_have_is_a_mismatch() {
     let mut request = GetRequest::new(origin.url("/file"));
     request.digest = Some(Digest::Blake3([7; 32]));
     let error = get(&cluster.node(0), request).await.unwrap_err();
-    assert!(matches!(error, dfnode_node::get::GetError::DigestMismatch { .. }), "{error}");
-    assert!(cluster.node(0).peers().await.iter().all(|peer| !peer.isolated));
+    assert!(
+        matches!(error, dfnode_node::get::GetError::DigestMismatch { .. }),
+        "{error}"
+    );
+    assert!(
+        cluster
+            .node(0)
+            .peers()
+            .await
+            .iter()
+            .all(|peer| !peer.isolated)
+    );
 }

@@ -12,7 +12,8 @@ use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -52,7 +53,12 @@ impl Resource {
 
     /// An answer that ends when it ends and cannot be asked for again in parts.
     pub(crate) fn stream(body: &[u8]) -> Self {
-        Self { etag: None, tells_length: false, ranges: false, ..Self::file(body) }
+        Self {
+            etag: None,
+            tells_length: false,
+            ranges: false,
+            ..Self::file(body)
+        }
     }
 
     /// The same, sent at about this many bytes per second.
@@ -97,13 +103,21 @@ impl Origin {
         for (path, resource) in resources {
             origin.put(path, resource.clone());
         }
-        tokio::spawn(serve(listener, Arc::clone(&origin.shared), origin.stop.clone()));
+        tokio::spawn(serve(
+            listener,
+            Arc::clone(&origin.shared),
+            origin.stop.clone(),
+        ));
         origin
     }
 
     /// Changes what a path answers.
     pub(crate) fn put(&self, path: &str, resource: Resource) {
-        self.shared.resources.lock().unwrap().insert(path.to_owned(), resource);
+        self.shared
+            .resources
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), resource);
     }
 
     /// Closes everything: connections too.
@@ -153,7 +167,8 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
                 let answer = answer(&request, &shared);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = connection => {}
@@ -164,9 +179,21 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
 
 fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    let resource = shared.resources.lock().unwrap().get(request.uri().path()).cloned();
-    let Some(resource) = resource else { return empty(StatusCode::NOT_FOUND) };
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let resource = shared
+        .resources
+        .lock()
+        .unwrap()
+        .get(request.uri().path())
+        .cloned();
+    let Some(resource) = resource else {
+        return empty(StatusCode::NOT_FOUND);
+    };
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let shown = header(AUTHORIZATION).unwrap_or_default();
     if !resource.readers.is_empty() && !resource.readers.iter().any(|reader| reader == shown) {
         shared.refusals.fetch_add(1, Ordering::Relaxed);
@@ -181,8 +208,11 @@ fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
         }
     }
     let length = resource.body.len();
-    let range_holds = header(IF_RANGE).is_none_or(|wanted| resource.etag.as_deref() == Some(wanted));
-    let range = header(RANGE).filter(|_| resource.ranges && range_holds).and_then(|range| parse_range(range, length));
+    let range_holds =
+        header(IF_RANGE).is_none_or(|wanted| resource.etag.as_deref() == Some(wanted));
+    let range = header(RANGE)
+        .filter(|_| resource.ranges && range_holds)
+        .and_then(|range| parse_range(range, length));
     let (start, end) = range.unwrap_or((0, length));
     let mut response = Response::builder().status(if range.is_some() { 206 } else { 200 });
     if resource.ranges {
@@ -197,11 +227,17 @@ fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
     if resource.tells_length {
         response = response.header(CONTENT_LENGTH, end - start);
     }
-    let body = if request.method() == Method::HEAD { Bytes::new() } else { resource.body.slice(start..end) };
+    let body = if request.method() == Method::HEAD {
+        Bytes::new()
+    } else {
+        resource.body.slice(start..end)
+    };
     if !body.is_empty() {
         shared.bodies.fetch_add(1, Ordering::Relaxed);
     }
-    response.body(slow_body(body, resource.pause, Arc::clone(shared))).unwrap()
+    response
+        .body(slow_body(body, resource.pause, Arc::clone(shared)))
+        .unwrap()
 }
 
 fn slow_body(body: Bytes, pause: Duration, shared: Arc<Shared>) -> Body {
@@ -216,7 +252,9 @@ fn slow_body(body: Bytes, pause: Duration, shared: Arc<Shared>) -> Body {
         Some((chunk, rest))
     });
     let frames = chunks.map(move |chunk| {
-        shared.body_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        shared
+            .body_bytes
+            .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         Ok(Frame::data(chunk))
     });
     StreamBody::new(frames.boxed()).boxed_unsync()
@@ -225,18 +263,26 @@ fn slow_body(body: Bytes, pause: Duration, shared: Arc<Shared>) -> Body {
 fn parse_range(range: &str, length: usize) -> Option<(usize, usize)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let first: usize = first.parse().ok()?;
-    let end = last.parse::<usize>().map_or(length, |last| (last + 1).min(length));
+    let end = last
+        .parse::<usize>()
+        .map_or(length, |last| (last + 1).min(length));
     (first < end).then_some((first, end))
 }
 
 fn empty(status: StatusCode) -> Response<Body> {
     let nothing = http_body_util::Empty::new().boxed_unsync();
-    Response::builder().status(status).header(CONTENT_LENGTH, 0).body(nothing).unwrap()
+    Response::builder()
+        .status(status)
+        .header(CONTENT_LENGTH, 0)
+        .body(nothing)
+        .unwrap()
 }
 
 /// Bytes that no compression and no luck makes equal.
 pub(crate) fn noise(length: usize, seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new_keyed(&[seed; 32])
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }

@@ -30,7 +30,11 @@ async fn a_download_that_a_crash_ended_resumes() {
     let origin = Origin::start(&[("/file", Resource::file(&file).slowly(4_000_000))]).await;
     let mut cluster = Cluster::start(1).await;
     let url = origin.url("/file");
-    let mut download = cluster.node(0).get(ME, GetRequest::new(url.clone())).await.unwrap();
+    let mut download = cluster
+        .node(0)
+        .get(ME, GetRequest::new(url.clone()))
+        .await
+        .unwrap();
     let mut done = 0;
     while done < 4_000_000 {
         if let GetEvent::Progress(progress) = download.next().await.unwrap().unwrap() {
@@ -49,7 +53,10 @@ async fn a_download_that_a_crash_ended_resumes() {
 async fn a_second_node_is_refused_the_same_folder() {
     let cluster = Cluster::start(1).await;
     let refused = dfnode_node::Node::start(cluster.config(0)).await;
-    assert!(matches!(refused, Err(dfnode_node::StartError::Store(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(dfnode_node::StartError::Store(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,5 +65,8 @@ async fn a_node_that_was_killed_is_known_again_when_it_returns() {
     cluster.kill(2).await;
     cluster.restart(2).await;
     let returned = cluster.node(2);
-    eventually("the node that returned knows the others", async || returned.status().await.peers == 2).await;
+    eventually("the node that returned knows the others", async || {
+        returned.status().await.peers == 2
+    })
+    .await;
 }

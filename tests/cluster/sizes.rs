@@ -38,7 +38,14 @@ async fn a_stream_of_unknown_length_is_read_once_and_shared_while_it_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_ranges_is_read_in_one_go() {
     let file = noise(6_000_000, 7);
-    let origin = Origin::start(&[("/file", Resource { ranges: false, ..Resource::file(&file) })]).await;
+    let origin = Origin::start(&[(
+        "/file",
+        Resource {
+            ranges: false,
+            ..Resource::file(&file)
+        },
+    )])
+    .await;
     let cluster = Cluster::start(2).await;
     let all = cluster.get_all(&origin.url("/file")).await;
     assert!(all.iter().all(|got| got.bytes == file));
@@ -67,7 +74,11 @@ async fn a_limit_on_a_download_holds() {
         request.local_limit = Some(2_000_000);
         let got = get(&cluster.node(node), request).await.unwrap();
         assert_eq!(got.bytes, file);
-        assert!(got.took > Duration::from_millis(800), "node {node}: {:?}", got.took);
+        assert!(
+            got.took > Duration::from_millis(800),
+            "node {node}: {:?}",
+            got.took
+        );
     }
 }
 
@@ -78,7 +89,10 @@ async fn a_timeout_ends_a_download_and_asking_again_resumes() {
     let cluster = Cluster::start(1).await;
     let mut request = GetRequest::new(origin.url("/file"));
     request.timeout = Some(Duration::from_secs(1));
-    assert_eq!(get(&cluster.node(0), request).await.unwrap_err(), GetError::Timeout);
+    assert_eq!(
+        get(&cluster.node(0), request).await.unwrap_err(),
+        GetError::Timeout
+    );
     let got = cluster.get(0, origin.url("/file")).await.unwrap();
     assert_eq!(got.bytes, file);
     assert!(got.summary.from_cache > 500_000, "{:?}", got.summary);

@@ -18,16 +18,48 @@ async fn ask(addr: std::net::SocketAddr, path: &str, host: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_the_node_to_this_host_alone_and_hides_queries() {
     let origin = Origin::start(&[("/file", Resource::file(&noise(10_000, 60)))]).await;
-    let cluster = Cluster::start_with(1, |_, config| config.status = Some("127.0.0.1:0".parse().unwrap())).await;
+    let cluster = Cluster::start_with(1, |_, config| {
+        config.status = Some("127.0.0.1:0".parse().unwrap())
+    })
+    .await;
     let addr = cluster.node(0).status().await.status.unwrap();
-    cluster.get(0, origin.url("/file?token=secret")).await.unwrap();
-    assert!(ask(addr, "/healthz", "localhost").await.starts_with("HTTP/1.1 200"));
-    assert!(ask(addr, "/readyz", "127.0.0.1").await.starts_with("HTTP/1.1 200"));
+    cluster
+        .get(0, origin.url("/file?token=secret"))
+        .await
+        .unwrap();
+    assert!(
+        ask(addr, "/healthz", "localhost")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    assert!(
+        ask(addr, "/readyz", "127.0.0.1")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
     let metrics = ask(addr, "/metrics", "localhost").await;
-    assert!(metrics.contains("dfnode_received_source_bytes_total 10000"), "{metrics}");
+    assert!(
+        metrics.contains("dfnode_received_source_bytes_total 10000"),
+        "{metrics}"
+    );
     let tasks = ask(addr, "/api/v1/tasks", "localhost").await;
-    assert!(tasks.contains("/file") && !tasks.contains("secret"), "{tasks}");
-    assert!(ask(addr, "/api/v1/status", "localhost").await.contains("\"ready\":true"));
-    assert!(ask(addr, "/", "localhost").await.contains("<title>dfnode</title>"));
-    assert!(ask(addr, "/metrics", "evil.example").await.starts_with("HTTP/1.1 403"));
+    assert!(
+        tasks.contains("/file") && !tasks.contains("secret"),
+        "{tasks}"
+    );
+    assert!(
+        ask(addr, "/api/v1/status", "localhost")
+            .await
+            .contains("\"ready\":true")
+    );
+    assert!(
+        ask(addr, "/", "localhost")
+            .await
+            .contains("<title>dfnode</title>")
+    );
+    assert!(
+        ask(addr, "/metrics", "evil.example")
+            .await
+            .starts_with("HTTP/1.1 403")
+    );
 }

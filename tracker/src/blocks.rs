@@ -45,10 +45,30 @@ impl BlockSet {
         fresh
     }
 
-    /// Adds every block of a run.
+    /// Adds every block of a run that lies within [`MAX_BLOCKS`].
     pub fn insert_run(&mut self, run: Range<u32>) {
-        for index in run.start..run.end.min(MAX_BLOCKS) {
-            self.insert(BlockIndex(index));
+        let run = run.start..run.end.min(MAX_BLOCKS);
+        if run.is_empty() {
+            return;
+        }
+        let last = (run.end - 1) as usize / 64;
+        if self.words.len() <= last {
+            self.words.resize(last + 1, 0);
+        }
+        for (word, mask) in masks(run) {
+            let bits = &mut self.words[word];
+            self.count += (mask & !*bits).count_ones();
+            *bits |= mask;
+        }
+    }
+
+    /// Takes every block of a run out; costs no more than the set is large, however long the run.
+    pub fn remove_run(&mut self, run: Range<u32>) {
+        let end = index_of(self.words.len());
+        for (word, mask) in masks(run.start..run.end.min(end)) {
+            let bits = &mut self.words[word];
+            self.count -= (mask & *bits).count_ones();
+            *bits &= !mask;
         }
     }
 
@@ -130,13 +150,18 @@ impl BlockSet {
         runs
     }
 
-    /// Rebuilds a set from runs of a peer or a disk. `None` if a run is not within `limit` blocks.
+    /// Rebuilds a set from runs of a peer or a disk.
+    ///
+    /// `None` if a run is empty, not within `limit` blocks, or not behind the one before it: so the work is bounded by
+    /// the limit, however many runs a peer sends.
     pub fn from_runs(runs: &[Range<u32>], limit: u32) -> Option<Self> {
         let mut set = Self::new();
+        let mut behind = 0;
         for run in runs {
-            if run.start >= run.end || run.end > limit.min(MAX_BLOCKS) {
+            if run.start < behind || run.start >= run.end || run.end > limit.min(MAX_BLOCKS) {
                 return None;
             }
+            behind = run.end;
             set.insert_run(run.clone());
         }
         Some(set)
@@ -151,6 +176,25 @@ impl FromIterator<BlockIndex> for BlockSet {
         }
         set
     }
+}
+
+/// The words that a run touches, and which of their bits it means.
+fn masks(run: Range<u32>) -> impl Iterator<Item = (usize, u64)> {
+    let words = if run.is_empty() {
+        0..0
+    } else {
+        run.start / 64..(run.end - 1) / 64 + 1
+    };
+    words.map(move |word| {
+        let low = run.start.saturating_sub(word * 64).min(63);
+        let high = (run.end - word * 64).min(64);
+        let below = if high == 64 {
+            u64::MAX
+        } else {
+            (1 << high) - 1
+        };
+        (word as usize, below & (u64::MAX << low))
+    })
 }
 
 const fn place(block: BlockIndex) -> (usize, u64) {
@@ -192,6 +236,23 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn runs_go_in_and_out_as_their_blocks_would(steps in proptest::collection::vec((0_u32..200, 0_u32..200, any::<bool>()), 0..60)) {
+            let (mut set, mut model) = (BlockSet::new(), BTreeSet::new());
+            for (start, length, add) in steps {
+                let run = start..start + length;
+                if add {
+                    model.extend(run.clone());
+                    set.insert_run(run);
+                } else {
+                    model.retain(|index| !run.contains(index));
+                    set.remove_run(run);
+                }
+                prop_assert_eq!(set.len() as usize, model.len());
+            }
+            prop_assert_eq!(set.iter().map(|b| b.0).collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
+        }
+
         #[test]
         fn a_block_set_behaves_as_a_set_of_numbers(steps in proptest::collection::vec((0_u32..300, any::<bool>()), 0..400)) {
             let (mut set, mut model) = (BlockSet::new(), BTreeSet::new());

@@ -45,6 +45,8 @@ pub(crate) struct Task {
     /// The version that the source itself gave to this node's callers.
     proven: Option<VersionId>,
     validated: Option<Now>,
+    /// The version that the source is known not to have any more.
+    outdated: Option<VersionId>,
     restarts: u32,
     announces: bool,
     told_quarter: Option<u8>,
@@ -63,6 +65,7 @@ impl Task {
             reads: BTreeMap::new(),
             proven: None,
             validated: None,
+            outdated: None,
             restarts: 0,
             announces: false,
             told_quarter: None,
@@ -139,6 +142,10 @@ impl Task {
         } else {
             self.registration.hurry(cx.now);
         }
+    }
+
+    fn version(&self) -> Option<VersionId> {
+        self.session.meta.as_ref().map(|meta| meta.version)
     }
 
     /// Whether blocks of the current version may be taken from peers for the present callers.
@@ -412,7 +419,7 @@ impl Task {
                 self.decline_lease(cx, from, lease.id);
             } else if let (Extent::Probe, true) = (
                 &lease.extent,
-                self.session.meta.is_some() && self.session.is_complete(),
+                self.session.is_complete() && self.version() != self.outdated,
             ) {
                 // The table was lost but the bytes are here: ask whether they are current instead of reading anew.
                 let meta = self.session.meta.clone();
@@ -713,7 +720,10 @@ impl Task {
         let fatal = match &failure {
             // The caller itself is refused, whatever others may read.
             SourceFailure::Refused { .. } => true,
-            SourceFailure::Changed => false,
+            SourceFailure::Changed => {
+                self.outdated = self.version();
+                false
+            }
             SourceFailure::NotFound
             | SourceFailure::Final { .. }
             | SourceFailure::Busy { .. }

@@ -26,16 +26,24 @@ pub(crate) enum Answer {
 impl Driver {
     /// The source gave a version to a caller of ours.
     pub(super) fn prove(&mut self, now: Now, task: TaskId, caller: u64, version: VersionId) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let Some(credential) = entry.callers.get(&caller).map(|waiting| waiting.credential) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(credential) = entry.callers.get(&caller).map(|waiting| waiting.credential) else {
+            return;
+        };
         entry.prove(now, version, credential);
         self.open_gates(now, task);
     }
 
     /// Lets in whoever may have the version; asks the source about everybody else.
     pub(super) fn open_gates(&mut self, now: Now, task: TaskId) {
-        let Some(entry) = self.tasks.entries.get(&task) else { return };
-        let Some(meta) = entry.meta.clone() else { return };
+        let Some(entry) = self.tasks.entries.get(&task) else {
+            return;
+        };
+        let Some(meta) = entry.meta.clone() else {
+            return;
+        };
         let mut questions = Vec::new();
         for (caller, waiting) in &entry.callers {
             if *waiting.gate.borrow() != Gate::Closed {
@@ -58,8 +66,12 @@ impl Driver {
     fn ask_source(&mut self, now: Now, task: TaskId, caller: u64, meta: Meta) {
         // While this node reads under that credential itself, the answer is already on its way.
         let is_reading = self.reads.reads_for(task, caller);
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let Some(waiting) = entry.callers.get_mut(&caller) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(waiting) = entry.callers.get_mut(&caller) else {
+            return;
+        };
         if is_reading {
             return;
         }
@@ -67,25 +79,55 @@ impl Driver {
         if waiting.request.source == SourcePolicy::Never {
             let credential = waiting.credential;
             let known = entry.is_proved(now, meta.version, credential, PROOF_AGE_SOURCE_DOWN);
-            let gate = if known { Gate::Open } else { Gate::Failed(GetError::NoSource) };
+            let gate = if known {
+                Gate::Open
+            } else {
+                Gate::Failed(GetError::NoSource)
+            };
             if let Some(waiting) = entry.callers.get(&caller) {
                 waiting.gate.send_replace(gate);
             }
             return;
         }
-        let request = for_source(&waiting.request, Extent::Validate { meta: meta.clone() }, Vec::new());
+        let request = for_source(
+            &waiting.request,
+            Extent::Validate { meta: meta.clone() },
+            Vec::new(),
+        );
         let parts = self.parts.clone();
         self.parts.spawn(async move {
             let answer = ask(&parts, request, &meta).await;
-            parts.report(Report::Access { task, caller, version: meta.version, answer }).await;
+            parts
+                .report(Report::Access {
+                    task,
+                    caller,
+                    version: meta.version,
+                    answer,
+                })
+                .await;
         });
     }
 
     /// The source answered for one caller.
-    pub(super) fn handle_access(&mut self, now: Now, task: TaskId, caller: u64, version: VersionId, answer: Answer) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let Some(waiting) = entry.callers.get_mut(&caller) else { return };
-        if entry.meta.as_ref().is_none_or(|meta| meta.version != version) {
+    pub(super) fn handle_access(
+        &mut self,
+        now: Now,
+        task: TaskId,
+        caller: u64,
+        version: VersionId,
+        answer: Answer,
+    ) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(waiting) = entry.callers.get_mut(&caller) else {
+            return;
+        };
+        if entry
+            .meta
+            .as_ref()
+            .is_none_or(|meta| meta.version != version)
+        {
             waiting.asked = false;
             return self.open_gates(now, task);
         }
@@ -97,12 +139,20 @@ impl Driver {
             }
             Answer::Other => self.move_out(task, caller, credential),
             Answer::Failed(failure) => {
-                let is_final = matches!(failure, SourceFailure::Refused { .. } | SourceFailure::NotFound);
+                let is_final = matches!(
+                    failure,
+                    SourceFailure::Refused { .. } | SourceFailure::NotFound
+                );
                 waiting.refused |= is_final;
-                let known = !is_final && entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
+                let known =
+                    !is_final && entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
                 debug!(task = %task.short(), %failure, known, "the source did not confirm a caller");
                 if let Some(waiting) = entry.callers.get(&caller) {
-                    waiting.gate.send_replace(if known { Gate::Open } else { Gate::Failed(failure.into()) });
+                    waiting.gate.send_replace(if known {
+                        Gate::Open
+                    } else {
+                        Gate::Failed(failure.into())
+                    });
                 }
             }
         }
@@ -110,7 +160,14 @@ impl Driver {
 
     /// The source has something else for this caller: it gets a task that its credential names.
     fn move_out(&mut self, task: TaskId, caller: u64, credential: Credential) {
-        let Some(waiting) = self.tasks.entries.get(&task).and_then(|entry| entry.callers.get(&caller)) else { return };
+        let Some(waiting) = self
+            .tasks
+            .entries
+            .get(&task)
+            .and_then(|entry| entry.callers.get(&caller))
+        else {
+            return;
+        };
         let own = task_of(&waiting.request, Some(credential));
         if own == task || !credential.is_some() {
             waiting.gate.send_replace(Gate::Failed(GetError::Changed));
@@ -133,8 +190,8 @@ async fn ask(parts: &Parts, request: SourceRequest, meta: &Meta) -> Answer {
         Some(SourceEvent::Head(HeadAt { head, .. })) if is_same(&head, meta) => Answer::Same,
         Some(SourceEvent::Head(_) | SourceEvent::End(Err(SourceFailure::Changed))) => Answer::Other,
         Some(SourceEvent::End(Err(failure))) => Answer::Failed(failure),
-        Some(SourceEvent::Bytes(_)) | None => {
-            Answer::Failed(SourceFailure::Transient { what: "the answer broke off".to_owned() })
-        }
+        Some(SourceEvent::Bytes(_)) | None => Answer::Failed(SourceFailure::Transient {
+            what: "the answer broke off".to_owned(),
+        }),
     }
 }

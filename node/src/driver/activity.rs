@@ -33,6 +33,9 @@ impl Activity {
 
     /// How long nothing has been going on; `None` while something is.
     pub(crate) fn idle_for(&self, now: Now) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| now - since)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|since| now - since)
     }
 }

@@ -8,7 +8,12 @@ use url::Url;
 use crate::get::GetRequest;
 
 /// Headers that select among representations: they are part of the task's name.
-const SELECTING: &[&str] = &["accept", "accept-language", "accept-encoding", "accept-charset"];
+const SELECTING: &[&str] = &[
+    "accept",
+    "accept-language",
+    "accept-encoding",
+    "accept-charset",
+];
 
 /// Headers that neither select content nor prove anything.
 const NEUTRAL: &[&str] = &[
@@ -28,7 +33,13 @@ const NEUTRAL: &[&str] = &[
 ];
 
 /// Query parameters that show a URL to be signed: whoever holds the URL holds the right to read.
-const SIGNATURES: &[&str] = &["x-amz-signature", "x-goog-signature", "signature", "q-signature", "sig"];
+const SIGNATURES: &[&str] = &[
+    "x-amz-signature",
+    "x-goog-signature",
+    "signature",
+    "q-signature",
+    "sig",
+];
 
 /// A keyed hash of what a caller proves itself with; equal on all hosts that share the cluster's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +63,10 @@ impl Credential {
         }
         if !request.url.username().is_empty() || request.url.password().is_some() {
             let password = request.url.password().unwrap_or_default();
-            proofs.push(("userinfo".to_owned(), format!("{}:{password}", request.url.username())));
+            proofs.push((
+                "userinfo".to_owned(),
+                format!("{}:{password}", request.url.username()),
+            ));
         }
         proofs.extend(unselecting_query(&request.url, &request.filter));
         if proofs.is_empty() {
@@ -82,7 +96,11 @@ impl Credential {
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_some() { "Credential(…)" } else { "Credential(none)" })
+        f.write_str(if self.is_some() {
+            "Credential(…)"
+        } else {
+            "Credential(none)"
+        })
     }
 }
 
@@ -98,7 +116,13 @@ fn unselecting_query(url: &Url, filter: &[String]) -> Vec<(String, String)> {
 
 /// The task that a request is part of; `owner` if the source answers each caller differently.
 pub(crate) fn task_of(request: &GetRequest, owner: Option<Credential>) -> TaskId {
-    task_of_url(&request.url, &request.filter, &request.tag, &request.headers, owner)
+    task_of_url(
+        &request.url,
+        &request.filter,
+        &request.tag,
+        &request.headers,
+        owner,
+    )
 }
 
 /// The task of a URL, for those who have no request.
@@ -120,7 +144,9 @@ pub(crate) fn task_of_url(
         filter,
         tag,
         headers: &headers,
-        credential: credential.as_ref().map(|credential| credential.as_bytes().as_slice()),
+        credential: credential
+            .as_ref()
+            .map(|credential| credential.as_bytes().as_slice()),
     })
 }
 
@@ -132,15 +158,25 @@ mod tests {
 
     fn request(url: &str, headers: &[(&str, &str)]) -> GetRequest {
         let mut request = GetRequest::new(url.parse().unwrap());
-        request.headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        request.headers = headers
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
         request
     }
 
     #[test]
     fn only_harmless_headers_leave_a_caller_without_credential() {
-        let plain = request("http://h/f?a=1", &[("Accept", "x/y"), ("User-Agent", "curl")]);
+        let plain = request(
+            "http://h/f?a=1",
+            &[("Accept", "x/y"), ("User-Agent", "curl")],
+        );
         assert_eq!(Credential::of(&plain, KEY), Credential::NONE);
-        for headers in [[("Authorization", "Bearer x")], [("Cookie", "a=b")], [("X-Secret", "1")]] {
+        for headers in [
+            [("Authorization", "Bearer x")],
+            [("Cookie", "a=b")],
+            [("X-Secret", "1")],
+        ] {
             assert!(Credential::of(&request("http://h/f", &headers), KEY).is_some());
         }
         assert!(Credential::of(&request("http://u:p@h/f", &[]), KEY).is_some());
@@ -170,6 +206,9 @@ mod tests {
         let ours = request("http://h/f", &[("Authorization", "Bearer x")]);
         let owner = Credential::of(&ours, KEY);
         assert_ne!(task_of(&ours, Some(owner)), task_of(&ours, None));
-        assert_ne!(task_of(&request("http://h/f", &[("accept", "a")]), None), task_of(&ours, None));
+        assert_ne!(
+            task_of(&request("http://h/f", &[("accept", "a")]), None),
+            task_of(&ours, None)
+        );
     }
 }

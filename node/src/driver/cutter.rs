@@ -32,7 +32,9 @@ impl Cutter {
     ///
     /// Call it until `bytes` is empty or the run [is done](Self::is_done).
     pub(super) fn push(&mut self, bytes: &mut Bytes) -> Option<(BlockIndex, Bytes)> {
-        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        let skipped = usize::try_from(self.skip)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
         let _before_the_run = bytes.split_to(skipped);
         self.skip -= skipped as u64;
         if self.is_done() || bytes.is_empty() {
@@ -79,15 +81,25 @@ mod tests {
         for part in answer.chunks(chunk) {
             let mut bytes = Bytes::copy_from_slice(part);
             while !bytes.is_empty() && !cutter.is_done() {
-                cut.extend(cutter.push(&mut bytes).map(|(block, bytes)| (block.0, bytes.to_vec())));
+                cut.extend(
+                    cutter
+                        .push(&mut bytes)
+                        .map(|(block, bytes)| (block.0, bytes.to_vec())),
+                );
             }
         }
-        cut.extend(cutter.finish().map(|(block, bytes)| (block.0, bytes.to_vec())));
+        cut.extend(
+            cutter
+                .finish()
+                .map(|(block, bytes)| (block.0, bytes.to_vec())),
+        );
         cut
     }
 
     fn file(length: usize) -> Vec<u8> {
-        (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect()
+        (0..length)
+            .map(|index| u8::try_from(index % 251).unwrap())
+            .collect()
     }
 
     #[test]
@@ -107,10 +119,20 @@ mod tests {
         let file = file(5_000_000);
         let layout = Layout::of_length(5_000_000).unwrap();
         let cut = cut_all(&mut Cutter::new(layout, 3..5, 0), &file, 70_001);
-        assert_eq!(cut.iter().map(|(block, _)| *block).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(
+            cut.iter().map(|(block, _)| *block).collect::<Vec<_>>(),
+            [3, 4]
+        );
         let range = layout.range_of_run(&(3..5));
-        let (start, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
-        assert!(cut.iter().flat_map(|(_, bytes)| bytes).eq(&file[start..end]));
+        let (start, end) = (
+            usize::try_from(range.start).unwrap(),
+            usize::try_from(range.end).unwrap(),
+        );
+        assert!(
+            cut.iter()
+                .flat_map(|(_, bytes)| bytes)
+                .eq(&file[start..end])
+        );
     }
 
     #[test]

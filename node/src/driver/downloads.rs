@@ -28,11 +28,16 @@ impl Driver {
     /// A local caller wants a URL.
     pub(super) fn handle_get(&mut self, now: Now, asker: Asker) {
         if self.tasks.callers() >= MAX_CALLERS {
-            asker.sender.fail(GetError::Internal { what: "too many downloads at once on this node".to_owned() });
+            asker.sender.fail(GetError::Internal {
+                what: "too many downloads at once on this node".to_owned(),
+            });
             return;
         }
         if !matches!(asker.request.url.scheme(), "http" | "https") {
-            let what = format!("dfnode downloads http and https, not {}", asker.request.url.scheme());
+            let what = format!(
+                "dfnode downloads http and https, not {}",
+                asker.request.url.scheme()
+            );
             asker.sender.fail(GetError::Usage { what });
             return;
         }
@@ -40,19 +45,41 @@ impl Driver {
         let credential = Credential::of(&asker.request, &self.parts.credential_key);
         let shared = task_of(&asker.request, None);
         let owned = self.owners.contains(&(shared, credential));
-        let task = if owned { task_of(&asker.request, Some(credential)) } else { shared };
+        let task = if owned {
+            task_of(&asker.request, Some(credential))
+        } else {
+            shared
+        };
         self.join(now, task, owned, credential, asker);
     }
 
     /// Makes a caller part of a task.
-    pub(super) fn join(&mut self, now: Now, task: TaskId, is_owned: bool, credential: Credential, asker: Asker) {
-        let Asker { caller, request, sender } = asker;
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        task: TaskId,
+        is_owned: bool,
+        credential: Credential,
+        asker: Asker,
+    ) {
+        let Asker {
+            caller,
+            request,
+            sender,
+        } = asker;
         let number = self.tasks.next_caller();
         let id = format!("{number:04x}{:02x}", task.as_bytes()[0]);
         let default_limit = self.parts.limits.task;
-        let entry = self.tasks.entries.entry(task).or_insert_with(|| Entry::new(None, Limiter::of(default_limit)));
+        let entry = self
+            .tasks
+            .entries
+            .entry(task)
+            .or_insert_with(|| Entry::new(None, Limiter::of(default_limit)));
         if entry.callers.is_empty() {
-            let wanted = request.local_limit.and_then(std::num::NonZeroU64::new).map(ByteRate::per_sec);
+            let wanted = request
+                .local_limit
+                .and_then(std::num::NonZeroU64::new)
+                .map(ByteRate::per_sec);
             entry.limiter = Limiter::of(wanted.or(default_limit));
         }
         entry.url.get_or_insert_with(|| request.url.clone());
@@ -60,7 +87,12 @@ impl Driver {
         if credential.is_some() {
             entry.owner.get_or_insert(caller.uid);
         }
-        let had = self.parts.store.progress(task).map(|progress| progress.borrow().byte_runs()).unwrap_or_default();
+        let had = self
+            .parts
+            .store
+            .progress(task)
+            .map(|progress| progress.borrow().byte_runs())
+            .unwrap_or_default();
         let gate = watch::Sender::new(Gate::Closed);
         let pump = Pump {
             id: id.clone(),
@@ -82,12 +114,25 @@ impl Driver {
             credentialed: credential.is_some(),
             max_age: request.max_age.unwrap_or(self.parts.max_age),
         };
-        let waiting = Waiting { request, credential, uid: caller.uid, gate, asked: false, refused: false };
+        let waiting = Waiting {
+            request,
+            credential,
+            uid: caller.uid,
+            gate,
+            asked: false,
+            refused: false,
+        };
         entry.callers.insert(number, waiting);
         let parts = self.parts.clone();
         self.parts.spawn_in(info_span!("download", id), async move {
             let moved = pump.run().await;
-            parts.report(Report::CallerLeft { task, caller: number, moved }).await;
+            parts
+                .report(Report::CallerLeft {
+                    task,
+                    caller: number,
+                    moved,
+                })
+                .await;
         });
         if let Some(entry) = self.tasks.entries.get_mut(&task) {
             entry.pin.get_or_insert_with(|| self.parts.store.pin(task));
@@ -106,14 +151,26 @@ impl Driver {
         caller: u64,
         moved: Option<DownloadSender>,
     ) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let Some(waiting) = entry.callers.remove(&caller) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(waiting) = entry.callers.remove(&caller) else {
+            return;
+        };
         if let Some(sender) = moved {
             let own = task_of(&waiting.request, Some(waiting.credential));
-            let asker = Asker { caller: Caller { uid: waiting.uid }, request: waiting.request, sender };
+            let asker = Asker {
+                caller: Caller { uid: waiting.uid },
+                request: waiting.request,
+                sender,
+            };
             self.join(now, own, true, waiting.credential, asker);
         }
-        let is_last = self.tasks.entries.get(&task).is_none_or(|entry| entry.callers.is_empty());
+        let is_last = self
+            .tasks
+            .entries
+            .get(&task)
+            .is_none_or(|entry| entry.callers.is_empty());
         if is_last {
             self.tasks.touch(&task);
             self.parts.store.touch(task);

@@ -13,10 +13,12 @@ impl From<SourceFailure> for GetError {
             SourceFailure::Refused { status } => Self::SourceRefused { status },
             SourceFailure::NotFound => Self::NotFound,
             SourceFailure::Changed => Self::Changed,
-            SourceFailure::Busy { status, .. } => {
-                Self::SourceFailed { what: format!("it is busy (status {status})") }
+            SourceFailure::Busy { status, .. } => Self::SourceFailed {
+                what: format!("it is busy (status {status})"),
+            },
+            SourceFailure::Transient { what } | SourceFailure::Final { what } => {
+                Self::SourceFailed { what }
             }
-            SourceFailure::Transient { what } | SourceFailure::Final { what } => Self::SourceFailed { what },
         }
     }
 }
@@ -26,7 +28,9 @@ impl From<ReserveError> for GetError {
         match error {
             ReserveError::NoRoom { .. } | ReserveError::DiskFull { .. } => Self::NoSpace,
             ReserveError::Io { why } => Self::Internal { what: why },
-            ReserveError::Gone => Self::Internal { what: "the task was removed meanwhile".to_owned() },
+            ReserveError::Gone => Self::Internal {
+                what: "the task was removed meanwhile".to_owned(),
+            },
         }
     }
 }
@@ -54,11 +58,17 @@ fn wrong_digest(entry: &Entry) -> GetError {
     let expected = entry.expected_digests();
     let news = entry.news.borrow();
     let pair = expected.iter().find_map(|wanted| {
-        let got = news.digests.iter().find(|got| same_kind(got, wanted) && *got != wanted)?;
+        let got = news
+            .digests
+            .iter()
+            .find(|got| same_kind(got, wanted) && *got != wanted)?;
         Some((wanted.to_string(), got.to_string()))
     });
     let (expected, got) = pair.unwrap_or_else(|| {
-        let wanted = expected.first().map(ToString::to_string).unwrap_or_default();
+        let wanted = expected
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         (wanted, "another".to_owned())
     });
     GetError::DigestMismatch { expected, got }

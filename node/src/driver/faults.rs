@@ -42,12 +42,20 @@ impl Faults {
 
     /// What goes out instead of a block.
     pub(super) fn on_upload(self, block: Bytes) -> Bytes {
-        if self.0 == Fault::FlipRelay { flipped(block) } else { block }
+        if self.0 == Fault::FlipRelay {
+            flipped(block)
+        } else {
+            block
+        }
     }
 
     /// What is hashed instead of what the source sent.
     pub(super) fn on_source(self, block: Bytes) -> Bytes {
-        if self.0 == Fault::SignWrong { flipped(block) } else { block }
+        if self.0 == Fault::SignWrong {
+            flipped(block)
+        } else {
+            block
+        }
     }
 }
 

@@ -31,7 +31,11 @@ impl Driver {
     /// The version became known, or its length did.
     pub(super) fn handle_meta(&mut self, now: Now, task: TaskId, meta: Meta) {
         let limit = self.parts.limits.task;
-        let entry = self.tasks.entries.entry(task).or_insert_with(|| Entry::new(None, Limiter::of(limit)));
+        let entry = self
+            .tasks
+            .entries
+            .entry(task)
+            .or_insert_with(|| Entry::new(None, Limiter::of(limit)));
         let is_longer_known = match &entry.meta {
             Some(known) if known.version == meta.version => {
                 if *known == meta {
@@ -57,8 +61,12 @@ impl Driver {
 
     /// Has the store make room for a task whose version is known, once.
     pub(super) fn ensure_file(&mut self, _now: Now, task: TaskId) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let (Some(meta), FileState::Absent) = (entry.meta.clone(), &entry.file) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let (Some(meta), FileState::Absent) = (entry.meta.clone(), &entry.file) else {
+            return;
+        };
         entry.file = FileState::Reserving;
         if entry.pin.is_none() && !entry.callers.is_empty() {
             entry.pin = Some(self.parts.store.pin(task));
@@ -67,7 +75,12 @@ impl Driver {
             url: entry.url.as_ref().map(|url| storable(url).to_string()),
             digest: entry.expected_digests().into_iter().next(),
             credentialed: !meta.public,
-            authorities: entry.url.as_ref().map(authority).into_iter().collect::<BTreeSet<_>>(),
+            authorities: entry
+                .url
+                .as_ref()
+                .map(authority)
+                .into_iter()
+                .collect::<BTreeSet<_>>(),
             validated_at_ms: unix_millis(),
         };
         // Blocks may be put from here on; only those who read by descriptor wait for the file.
@@ -83,9 +96,21 @@ impl Driver {
     }
 
     /// The store made room, or could not.
-    pub(super) fn handle_reserved(&mut self, now: Now, task: TaskId, meta: &Meta, place: Result<Place, ReserveError>) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        if entry.meta.as_ref().is_none_or(|current| current.version != meta.version) {
+    pub(super) fn handle_reserved(
+        &mut self,
+        now: Now,
+        task: TaskId,
+        meta: &Meta,
+        place: Result<Place, ReserveError>,
+    ) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        if entry
+            .meta
+            .as_ref()
+            .is_none_or(|current| current.version != meta.version)
+        {
             return;
         }
         if entry.meta.as_ref() != Some(meta) {
@@ -96,7 +121,11 @@ impl Driver {
         match place {
             Ok(place) => {
                 entry.file = FileState::Ready;
-                let ready = Ready { meta: meta.clone(), file: place.file, written: place.written };
+                let ready = Ready {
+                    meta: meta.clone(),
+                    file: place.file,
+                    written: place.written,
+                };
                 entry.news.send_modify(|news| news.ready = Some(ready));
                 if entry.complete {
                     self.check_whole(task);
@@ -110,12 +139,20 @@ impl Driver {
     }
 
     /// A block's digest is right: from here on it can be read and sent.
-    pub(super) fn keep(&mut self, task: TaskId, version: VersionId, block: BlockIndex, origin: Origin) {
+    pub(super) fn keep(
+        &mut self,
+        task: TaskId,
+        version: VersionId,
+        block: BlockIndex,
+        origin: Origin,
+    ) {
         let Some(bytes) = self.parked.take(task, origin, block) else {
             warn!(task = %task.short(), %block, "a block to keep is not there");
             return;
         };
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
         let length = bytes.len() as u64;
         match origin {
             Origin::Peer(peer) => {
@@ -158,7 +195,9 @@ impl Driver {
 
     /// Every block is here.
     pub(super) fn handle_complete(&mut self, task: TaskId) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
         entry.complete = true;
         if matches!(entry.file, FileState::Ready) {
             self.check_whole(task);
@@ -167,8 +206,12 @@ impl Driver {
 
     /// Compares the whole with whatever digests it should have, off the loop; at once if there are none.
     fn check_whole(&mut self, task: TaskId) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        let Some(meta) = entry.meta.clone() else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(meta) = entry.meta.clone() else {
+            return;
+        };
         let known = entry.news.borrow().digests.clone();
         let wanted: Vec<Digest> = entry
             .expected_digests()
@@ -183,7 +226,13 @@ impl Driver {
         self.parts.spawn(async move {
             let found = whole_digest::of_task(&parts.store, task, &meta, &wanted).await;
             let found = found.map_err(|error| error.to_string());
-            parts.report(Report::Checked { task, version: meta.version, found }).await;
+            parts
+                .report(Report::Checked {
+                    task,
+                    version: meta.version,
+                    found,
+                })
+                .await;
         });
     }
 
@@ -195,14 +244,25 @@ impl Driver {
         version: VersionId,
         found: Result<Vec<Digest>, String>,
     ) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
-        if !entry.complete || entry.meta.as_ref().is_none_or(|meta| meta.version != version) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        if !entry.complete
+            || entry
+                .meta
+                .as_ref()
+                .is_none_or(|meta| meta.version != version)
+        {
             return;
         }
         match found {
             Ok(found) => {
                 let expected = entry.expected_digests();
-                let differs = |got: &Digest| expected.iter().any(|wanted| same_kind(got, wanted) && got != wanted);
+                let differs = |got: &Digest| {
+                    expected
+                        .iter()
+                        .any(|wanted| same_kind(got, wanted) && got != wanted)
+                };
                 let is_wrong = found.iter().any(differs);
                 if is_wrong && !entry.digest_disputed {
                     warn!(task = %task.short(), "the whole has another digest; asking the source which block is wrong");
@@ -219,7 +279,9 @@ impl Driver {
     }
 
     fn found_whole(&mut self, task: TaskId) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
         info!(task = %task.short(), "task complete");
         entry.news.send_modify(|news| news.completions += 1);
         self.parts.store.complete(task);
@@ -228,7 +290,9 @@ impl Driver {
     /// The tracker gave a task up.
     pub(super) fn handle_failed(&mut self, task: TaskId, failure: TaskFailure) {
         info!(task = %task.short(), %failure, "task failed");
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
         let error = super::errors::of_task(failure, entry);
         entry.news.send_modify(|news| {
             news.failures += 1;
@@ -238,7 +302,9 @@ impl Driver {
 
     /// This node gives a task up.
     pub(super) fn fail_task(&mut self, now: Now, task: TaskId, error: GetError) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else { return };
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
         entry.file = FileState::Absent;
         entry.news.send_modify(|news| {
             news.failures += 1;
@@ -263,9 +329,17 @@ impl Driver {
 }
 
 fn open_place(parts: &Parts, task: TaskId) -> Result<Place, ReserveError> {
-    let file = parts.store.open_file(task).map_err(|error| ReserveError::Io { why: error.to_string() })?;
+    let file = parts
+        .store
+        .open_file(task)
+        .map_err(|error| ReserveError::Io {
+            why: error.to_string(),
+        })?;
     let written = parts.store.progress(task).ok_or(ReserveError::Gone)?;
-    Ok(Place { file: Arc::new(file), written })
+    Ok(Place {
+        file: Arc::new(file),
+        written,
+    })
 }
 
 /// A URL without what proves who asks.
@@ -283,5 +357,9 @@ pub(super) fn storable(url: &Url) -> Url {
 
 fn authority(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or_default();
-    format!("{}://{}:{port}", url.scheme(), url.host_str().unwrap_or_default())
+    format!(
+        "{}://{}:{port}",
+        url.scheme(),
+        url.host_str().unwrap_or_default()
+    )
 }

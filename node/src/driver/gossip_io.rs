@@ -37,7 +37,13 @@ pub(super) struct Joining {
 
 impl Driver {
     /// A sealed packet was opened.
-    pub(super) fn handle_packet(&mut self, now: Now, kind: PacketKind, from: PeerId, bytes: &Bytes) {
+    pub(super) fn handle_packet(
+        &mut self,
+        now: Now,
+        kind: PacketKind,
+        from: PeerId,
+        bytes: &Bytes,
+    ) {
         match kind {
             PacketKind::Gossip => {
                 self.parts.stats.gossip_received.add(bytes.len() as u64);
@@ -78,7 +84,14 @@ impl Driver {
     pub(super) fn sync_with(&mut self, member: &Member) {
         let peer = member.peer;
         let mut addrs = self.addrs_of(&peer, None);
-        addrs.extend(member.addrs.iter().filter(|addr| !addrs.contains(addr)).copied().collect::<Vec<_>>());
+        addrs.extend(
+            member
+                .addrs
+                .iter()
+                .filter(|addr| !addrs.contains(addr))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
         if !self.joining.syncing.insert(peer) {
             return;
         }
@@ -112,7 +125,13 @@ impl Driver {
     }
 
     /// The answer to our first message; what we send last is due.
-    pub(super) fn handle_sync_answer(&mut self, now: Now, from: PeerId, answer: &[u8], last: oneshot::Sender<Vec<u8>>) {
+    pub(super) fn handle_sync_answer(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        answer: &[u8],
+        last: oneshot::Sender<Vec<u8>>,
+    ) {
         match self.gossip.sync_finish(now, from, answer) {
             Ok(bytes) => {
                 let _ = last.send(bytes);
@@ -132,7 +151,13 @@ impl Driver {
     }
 
     /// A peer began a push/pull.
-    pub(super) fn handle_sync_open(&mut self, now: Now, from: PeerId, open: &[u8], reply: SyncReply) {
+    pub(super) fn handle_sync_open(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        open: &[u8],
+        reply: SyncReply,
+    ) {
         let answer = match self.gossip.sync_answer(now, from, open) {
             Ok(answer) => answer,
             Err(violation) => return self.note_violation(from, &violation),
@@ -157,7 +182,10 @@ impl Driver {
 
     /// Somebody may be found at an address.
     pub(super) fn handle_candidate(&mut self, discovery: &mut Discovery, candidate: Candidate) {
-        let is_known = self.gossip.members().any(|member| member.addrs.contains(&candidate.addr));
+        let is_known = self
+            .gossip
+            .members()
+            .any(|member| member.addrs.contains(&candidate.addr));
         if is_known {
             discovery.tried(candidate, Tried::Member);
             return;
@@ -197,14 +225,21 @@ impl Driver {
 
     /// Whether no other member is known.
     pub(super) fn is_alone(&self) -> bool {
-        self.gossip.members().all(|member| member.peer == self.parts.me)
+        self.gossip
+            .members()
+            .all(|member| member.peer == self.parts.me)
     }
 
     /// Stores where members are, so that a restart finds them without being told.
     pub(super) fn remember_members(&mut self) {
-        let others = self.gossip.members().filter(|member| member.peer != self.parts.me);
-        let addrs: Vec<SocketAddr> =
-            others.filter_map(|member| member.addrs.first().copied()).take(MAX_REMEMBERED).collect();
+        let others = self
+            .gossip
+            .members()
+            .filter(|member| member.peer != self.parts.me);
+        let addrs: Vec<SocketAddr> = others
+            .filter_map(|member| member.addrs.first().copied())
+            .take(MAX_REMEMBERED)
+            .collect();
         // Who is alone still wants to find those whom it knew.
         if addrs.is_empty() || addrs == self.joining.remembered {
             return;
@@ -248,12 +283,23 @@ async fn exchange(parts: &Parts, link: &Link) -> Result<(), String> {
     parts.report(Report::SyncStart { open }).await;
     let opening = opening.await.map_err(|_| "the node stops".to_owned())?;
     let talk = async {
-        let mut talk = link.sync(opening).await.map_err(|error| error.to_string())?;
+        let mut talk = link
+            .sync(opening)
+            .await
+            .map_err(|error| error.to_string())?;
         let (last, closing) = oneshot::channel();
         let answer = std::mem::take(&mut talk.answer);
-        parts.report(Report::SyncAnswer { from, answer, last }).await;
-        let closing = closing.await.map_err(|_| "the answer made no sense".to_owned())?;
-        talk.finish(closing).await.map_err(|error| error.to_string())
+        parts
+            .report(Report::SyncAnswer { from, answer, last })
+            .await;
+        let closing = closing
+            .await
+            .map_err(|_| "the answer made no sense".to_owned())?;
+        talk.finish(closing)
+            .await
+            .map_err(|error| error.to_string())
     };
-    timeout(SYNC_PATIENCE, talk).await.map_err(|_| "it took too long".to_owned())?
+    timeout(SYNC_PATIENCE, talk)
+        .await
+        .map_err(|_| "it took too long".to_owned())?
 }

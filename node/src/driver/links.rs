@@ -58,7 +58,11 @@ impl Links {
     }
 
     fn idle(&self, now: Now) -> Vec<PeerId> {
-        self.up.iter().filter(|(_, up)| now - up.last_word > LINK_IDLE).map(|(peer, _)| *peer).collect()
+        self.up
+            .iter()
+            .filter(|(_, up)| now - up.last_word > LINK_IDLE)
+            .map(|(peer, _)| *peer)
+            .collect()
     }
 
     fn wait(&mut self, peer: PeerId, message: Bytes) {
@@ -92,11 +96,23 @@ impl Driver {
             return;
         }
         self.links.wait(to, bytes);
-        self.connect(now, &PeerRef { peer: to, addr: None });
+        self.connect(
+            now,
+            &PeerRef {
+                peer: to,
+                addr: None,
+            },
+        );
     }
 
     /// Sends a sealed packet to wherever the peer was last heard, else to where it says it is.
-    pub(super) fn send_packet(&self, kind: PacketKind, to: &PeerId, hint: Option<&[SocketAddr]>, bytes: &[u8]) {
+    pub(super) fn send_packet(
+        &self,
+        kind: PacketKind,
+        to: &PeerId,
+        hint: Option<&[SocketAddr]>,
+        bytes: &[u8],
+    ) {
         if let Some(addr) = self.parts.transport.addr_of(to) {
             self.parts.transport.send_packet(kind, addr, bytes);
             return;
@@ -119,15 +135,28 @@ impl Driver {
         let addrs = self.addrs_of(&peer.peer, peer.addr);
         let (parts, expect) = (self.parts.clone(), peer.peer);
         self.parts.spawn(async move {
-            let result = parts.transport.connect(&addrs, Some(expect)).await.map(drop);
-            parts.report(Report::Dialed { peer: expect, result: result.map_err(|error| error.to_string()) }).await;
+            let result = parts
+                .transport
+                .connect(&addrs, Some(expect))
+                .await
+                .map(drop);
+            parts
+                .report(Report::Dialed {
+                    peer: expect,
+                    result: result.map_err(|error| error.to_string()),
+                })
+                .await;
         });
     }
 
     /// Every address that a peer might be reached at, the likeliest first.
     pub(super) fn addrs_of(&self, peer: &PeerId, hint: Option<SocketAddr>) -> Vec<SocketAddr> {
         let heard = self.parts.transport.addr_of(peer);
-        let said = self.gossip.member(peer).map(|member| member.addrs.clone()).unwrap_or_default();
+        let said = self
+            .gossip
+            .member(peer)
+            .map(|member| member.addrs.clone())
+            .unwrap_or_default();
         let mut addrs: Vec<SocketAddr> = Vec::new();
         for addr in heard.into_iter().chain(hint).chain(said) {
             if !addrs.contains(&addr) {
@@ -156,7 +185,13 @@ impl Driver {
         for message in self.links.waiting.remove(&peer).unwrap_or_default() {
             let _ = link.try_send(message);
         }
-        self.links.up.insert(peer, Up { link, last_word: now });
+        self.links.up.insert(
+            peer,
+            Up {
+                link,
+                last_word: now,
+            },
+        );
         self.tracker.handle_link(now, peer, LinkState::Up);
     }
 

@@ -90,7 +90,11 @@ pub(crate) enum Command {
     /// Every task.
     Tasks(oneshot::Sender<Vec<TaskView>>),
     /// Forget a task.
-    Remove(Caller, RemoveRequest, oneshot::Sender<Result<RemoveOutcome, RemoveError>>),
+    Remove(
+        Caller,
+        RemoveRequest,
+        oneshot::Sender<Result<RemoveOutcome, RemoveError>>,
+    ),
 }
 
 /// Where the loop's work comes from.
@@ -146,7 +150,10 @@ impl Driver {
             sends: Sends::default(),
             tasks: Tasks::default(),
             peers: Peers::default(),
-            joining: Joining { give_up_at: join_patience.map(|patience| now + patience), ..Joining::default() },
+            joining: Joining {
+                give_up_at: join_patience.map(|patience| now + patience),
+                ..Joining::default()
+            },
             owners: BTreeSet::new(),
             next_housekeeping: now + HOUSEKEEPING,
         }
@@ -190,7 +197,9 @@ impl Driver {
         match happening {
             Happening::Command(command) => self.handle_command(now, command),
             Happening::Arrival(arrival) => self.handle_arrival(now, arrival),
-            Happening::Report(Report::Joined { candidate, link }) => self.handle_joined(discovery, candidate, link),
+            Happening::Report(Report::Joined { candidate, link }) => {
+                self.handle_joined(discovery, candidate, link)
+            }
             Happening::Report(report) => self.handle_report(now, report),
             Happening::Candidate(candidate) => self.handle_candidate(discovery, candidate),
             Happening::Store(event) => self.handle_store_event(now, event),
@@ -205,7 +214,9 @@ impl Driver {
             Command::Status(reply) => drop(reply.send(self.status(now))),
             Command::Peers(reply) => drop(reply.send(self.peer_views(now))),
             Command::Tasks(reply) => drop(reply.send(self.task_views())),
-            Command::Remove(caller, request, reply) => self.handle_remove(now, caller, &request, reply),
+            Command::Remove(caller, request, reply) => {
+                self.handle_remove(now, caller, &request, reply)
+            }
         }
     }
 
@@ -218,7 +229,10 @@ impl Driver {
             self.tracker.handle_timeout(now);
             self.drain(now);
             if let Some(still) = self.tracker.poll_timeout().filter(|due| *due <= now) {
-                tracing::trace!(late_us = (now - still).as_micros(), "the tracker is due again at once");
+                tracing::trace!(
+                    late_us = (now - still).as_micros(),
+                    "the tracker is due again at once"
+                );
             }
         }
         if self.joining.give_up_at.is_some_and(|at| at <= now) {
@@ -238,10 +252,14 @@ impl Driver {
     }
 
     fn deadline(&self) -> Now {
-        let due = [self.gossip.poll_timeout(), self.tracker.poll_timeout(), self.joining.give_up_at]
-            .into_iter()
-            .flatten()
-            .fold(self.next_housekeeping, Ord::min);
+        let due = [
+            self.gossip.poll_timeout(),
+            self.tracker.poll_timeout(),
+            self.joining.give_up_at,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.next_housekeeping, Ord::min);
         // A machine that is due over and over must not keep the processor from everybody else.
         due.max(Clock::now() + MIN_SLEEP)
     }

@@ -4,8 +4,8 @@ use dfnode_gossip::{EventKind, Now, Output as GossipOutput};
 use dfnode_tracker::{MemberChange, Output, TaskEvent};
 use tracing::{debug, trace, warn};
 
-use super::sends::SendKey;
 use super::Driver;
+use super::sends::SendKey;
 use crate::transport::PacketKind;
 
 impl Driver {
@@ -43,7 +43,11 @@ impl Driver {
                 }
                 self.tracker.handle_event(now, &event);
             }
-            GossipOutput::Removed { origin, subject, kind } => {
+            GossipOutput::Removed {
+                origin,
+                subject,
+                kind,
+            } => {
                 trace!(origin = %origin.short(), %subject, ?kind, "event removed");
             }
             GossipOutput::SyncWith(member) => self.sync_with(&member),
@@ -61,11 +65,27 @@ impl Driver {
             Output::Connect { peer } => self.connect(now, &peer),
             Output::ReadSource { task, lease } => self.read_source(now, task, lease),
             Output::StopSource { task, lease } => self.stop_source(task, lease),
-            Output::SendBlock { to, task, version, block } => self.send_block(now, SendKey { to, task, block }, version),
+            Output::SendBlock {
+                to,
+                task,
+                version,
+                block,
+            } => self.send_block(now, SendKey { to, task, block }, version),
             Output::StopSend { to, task, block } => self.stop_send(SendKey { to, task, block }),
-            Output::StopReceive { from, task, block } => self.parts.transport.stop_receive(&from, &task, block),
-            Output::Keep { task, version, block, origin } => self.keep(task, version, block, origin),
-            Output::Drop { task, block, origin } => {
+            Output::StopReceive { from, task, block } => {
+                self.parts.transport.stop_receive(&from, &task, block)
+            }
+            Output::Keep {
+                task,
+                version,
+                block,
+                origin,
+            } => self.keep(task, version, block, origin),
+            Output::Drop {
+                task,
+                block,
+                origin,
+            } => {
                 if self.parked.take(task, origin, block).is_some() {
                     self.parts.stats.blocks_dropped.add(1);
                 }
@@ -75,7 +95,11 @@ impl Driver {
                 let signature = self.parts.identity.sign(&bytes);
                 self.tracker.handle_signature(now, request, signature);
             }
-            Output::Publish { subject, kind, body } => {
+            Output::Publish {
+                subject,
+                kind,
+                body,
+            } => {
                 if let Err(error) = self.gossip.publish(now, subject, kind, body) {
                     warn!(%subject, ?kind, %error, "an event was not published");
                 }

@@ -43,13 +43,20 @@ impl Parked {
             return Err(Full);
         }
         self.bytes += bytes.len();
-        let replaced = self.blocks.insert((task, origin, block), Entry { bytes, _room: room });
+        let replaced = self
+            .blocks
+            .insert((task, origin, block), Entry { bytes, _room: room });
         self.bytes -= replaced.map_or(0, |old| old.bytes.len());
         Ok(())
     }
 
     /// Hands out a block whose verdict fell.
-    pub(super) fn take(&mut self, task: TaskId, origin: Origin, block: BlockIndex) -> Option<Bytes> {
+    pub(super) fn take(
+        &mut self,
+        task: TaskId,
+        origin: Origin,
+        block: BlockIndex,
+    ) -> Option<Bytes> {
         let entry = self.blocks.remove(&(task, origin, block))?;
         self.bytes -= entry.bytes.len();
         Some(entry.bytes)
@@ -85,9 +92,14 @@ mod tests {
     #[test]
     fn a_block_is_handed_out_once_and_its_room_comes_back() {
         let mut parked = Parked::default();
-        parked.park(TASK, PEER, BlockIndex(3), Bytes::from_static(b"four"), None).unwrap();
+        parked
+            .park(TASK, PEER, BlockIndex(3), Bytes::from_static(b"four"), None)
+            .unwrap();
         assert_eq!(parked.bytes(), 4);
-        assert_eq!(parked.take(TASK, PEER, BlockIndex(3)), Some(Bytes::from_static(b"four")));
+        assert_eq!(
+            parked.take(TASK, PEER, BlockIndex(3)),
+            Some(Bytes::from_static(b"four"))
+        );
         assert_eq!(parked.take(TASK, PEER, BlockIndex(3)), None);
         assert_eq!(parked.bytes(), 0);
     }
@@ -97,7 +109,10 @@ mod tests {
         let mut parked = Parked::default();
         let big = Bytes::from(vec![0; MAX_PARKED_BYTES]);
         parked.park(TASK, PEER, BlockIndex(0), big, None).unwrap();
-        assert_eq!(parked.park(TASK, PEER, BlockIndex(1), Bytes::from_static(b"x"), None), Err(Full));
+        assert_eq!(
+            parked.park(TASK, PEER, BlockIndex(1), Bytes::from_static(b"x"), None),
+            Err(Full)
+        );
         parked.drop_task(TASK);
         assert_eq!(parked.bytes(), 0);
     }

@@ -68,7 +68,10 @@ impl Peers {
 
     /// Whether and why a peer is isolated now.
     pub(super) fn isolation(&self, now: Now, peer: &PeerId) -> Option<BlameReason> {
-        self.isolated.get(peer).filter(|isolated| now < isolated.until).map(|isolated| isolated.reason)
+        self.isolated
+            .get(peer)
+            .filter(|isolated| now < isolated.until)
+            .map(|isolated| isolated.reason)
     }
 }
 
@@ -93,11 +96,25 @@ impl Driver {
 
     /// A peer is not to be dealt with until its probation.
     pub(super) fn isolate(&mut self, now: Now, peer: PeerId, reason: BlameReason) {
-        let times = self.peers.isolated.get(&peer).map_or(0, |isolated| isolated.times);
-        let span = PROBATION.saturating_mul(1 << times.min(10)).min(MAX_PROBATION);
+        let times = self
+            .peers
+            .isolated
+            .get(&peer)
+            .map_or(0, |isolated| isolated.times);
+        let span = PROBATION
+            .saturating_mul(1 << times.min(10))
+            .min(MAX_PROBATION);
         let until = now + span;
         warn!(peer = %peer.short(), reason = reason.as_str(), minutes = span.as_secs() / 60, "peer isolated");
-        self.peers.isolated.insert(peer, Isolated { reason, until, times: times + 1, is_over: false });
+        self.peers.isolated.insert(
+            peer,
+            Isolated {
+                reason,
+                until,
+                times: times + 1,
+                is_over: false,
+            },
+        );
         self.parts.transport.refuse(peer, until);
     }
 }

@@ -14,7 +14,9 @@ use tracing::info;
 
 use super::Stats;
 use crate::ambient::Clock;
-use crate::get::{CacheFile, DownloadSender, GetError, GetEvent, GetProgress, GetSummary, Gone, Started};
+use crate::get::{
+    CacheFile, DownloadSender, GetError, GetEvent, GetProgress, GetSummary, Gone, Started,
+};
 use crate::store::Progress;
 
 /// Progress is told at most this often.
@@ -149,7 +151,12 @@ impl Pump {
             if self.told.started.is_none() {
                 written = None;
             } else if written.is_none() {
-                written = self.news.borrow().ready.as_ref().map(|ready| ready.written.clone());
+                written = self
+                    .news
+                    .borrow()
+                    .ready
+                    .as_ref()
+                    .map(|ready| ready.written.clone());
             }
             let news_ended = tokio::select! {
                 biased;
@@ -195,8 +202,12 @@ impl Pump {
             self.restart(&news)?;
         }
         let is_complete = news.completions > self.told.completions;
-        let Some(ready) = &news.ready else { return Ok(Step::Wait) };
-        if gate != Gate::Open || self.wait_for_validation && !is_complete && ready_is_old(&news, &self.told) {
+        let Some(ready) = &news.ready else {
+            return Ok(Step::Wait);
+        };
+        if gate != Gate::Open
+            || self.wait_for_validation && !is_complete && ready_is_old(&news, &self.told)
+        {
             return Ok(Step::Wait);
         }
         self.start(ready)?;
@@ -209,7 +220,12 @@ impl Pump {
         }
         self.wait_for_validation = false;
         let completions = self.told.completions;
-        self.told = Told { began: self.told.began, completions, failures: self.told.failures, ..Told::at(self.told.began, news, Vec::new()) };
+        self.told = Told {
+            began: self.told.began,
+            completions,
+            failures: self.told.failures,
+            ..Told::at(self.told.began, news, Vec::new())
+        };
         (self.told.from_peers, self.told.from_source) = (0, 0);
         Ok(())
     }
@@ -222,7 +238,13 @@ impl Pump {
             return Ok(());
         }
         let file = CacheFile(Arc::clone(&ready.file));
-        let started = Started { id: self.id.clone(), task: self.task, version: ready.meta.version, length, file };
+        let started = Started {
+            id: self.id.clone(),
+            task: self.task,
+            version: ready.meta.version,
+            length,
+            file,
+        };
         self.told.started = Some(started.clone());
         self.sender.send(GetEvent::Started(started))
     }
@@ -252,7 +274,10 @@ impl Pump {
         let wanted = self.wanted(length);
         let runs = clip(&progress.byte_runs(), &wanted);
         let done_bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
-        let cached: u64 = clip(&self.told.had, &wanted).iter().map(|run| run.end - run.start).sum();
+        let cached: u64 = clip(&self.told.had, &wanted)
+            .iter()
+            .map(|run| run.end - run.start)
+            .sum();
         let is_all = length.is_some() && done_bytes == wanted.end - wanted.start;
         let is_done = is_all && (is_complete || self.range.is_some() && self.digest.is_none());
         if done_bytes > self.told.done_bytes {
@@ -270,11 +295,18 @@ impl Pump {
                 from_source,
                 from_cache: cached,
                 peers: news.peers,
-                contiguous: runs.first().filter(|run| run.start == wanted.start).map_or(wanted.start, |run| run.end),
+                contiguous: runs
+                    .first()
+                    .filter(|run| run.start == wanted.start)
+                    .map_or(wanted.start, |run| run.end),
                 runs: fresh,
             }))?;
             (self.told.runs, self.told.done_bytes) = (runs, done_bytes);
-        } else if self.told.next_progress.is_some_and(|due| due <= Instant::now()) {
+        } else if self
+            .told
+            .next_progress
+            .is_some_and(|due| due <= Instant::now())
+        {
             self.told.next_progress = None;
         }
         if !is_done {
@@ -286,11 +318,15 @@ impl Pump {
 
     fn end(&self, news: &News, meta: &Meta, bytes: u64, cached: u64) -> Result<(), Gone> {
         let expected = self.digest.as_ref().or(meta.digest.as_ref());
-        let found = expected.and_then(|wanted| news.digests.iter().find(|got| same_kind(got, wanted)));
+        let found =
+            expected.and_then(|wanted| news.digests.iter().find(|got| same_kind(got, wanted)));
         if let (Some(expected), Some(got)) = (&self.digest, found)
             && got != expected
         {
-            self.sender.fail(GetError::DigestMismatch { expected: expected.to_string(), got: got.to_string() });
+            self.sender.fail(GetError::DigestMismatch {
+                expected: expected.to_string(),
+                got: got.to_string(),
+            });
             return Ok(());
         }
         self.stats.from_cache.add(cached);
@@ -319,10 +355,20 @@ impl Pump {
 
     /// How `fresh` bytes divide into those of peers and those of the source.
     fn split(&self, news: &News, fresh: u64) -> (u64, u64) {
-        let source = news.from_source.saturating_sub(self.told.from_source).min(fresh);
-        let peers = news.from_peers.saturating_sub(self.told.from_peers).min(fresh);
+        let source = news
+            .from_source
+            .saturating_sub(self.told.from_source)
+            .min(fresh);
+        let peers = news
+            .from_peers
+            .saturating_sub(self.told.from_peers)
+            .min(fresh);
         // A block counts when it is kept and shows when it is written, so the sums may differ for a moment.
-        if peers >= source { (fresh - source, source) } else { (peers, fresh - peers) }
+        if peers >= source {
+            (fresh - source, source)
+        } else {
+            (peers, fresh - peers)
+        }
     }
 }
 

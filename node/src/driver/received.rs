@@ -18,27 +18,48 @@ impl Driver {
     /// Hands an arrival to whom it concerns.
     pub(super) fn handle_arrival(&mut self, now: Now, arrival: Arrival) {
         match arrival {
-            Arrival::Packet { kind, from, bytes, .. } => self.handle_packet(now, kind, from, &bytes),
+            Arrival::Packet {
+                kind, from, bytes, ..
+            } => self.handle_packet(now, kind, from, &bytes),
             Arrival::LinkUp(link) => self.handle_link_up(now, link),
             Arrival::LinkDown { peer } => self.handle_link_down(now, peer),
             Arrival::Message { from, bytes } => self.handle_message(now, from, &bytes),
             Arrival::Flow { from, header } => {
                 self.links.touch(now, &from);
-                self.tracker.handle_flow(now, &from, &header.task, header.block);
+                self.tracker
+                    .handle_flow(now, &from, &header.task, header.block);
             }
-            Arrival::Block { from, header, body, digest } => self.handle_block(now, from, header, body, digest),
+            Arrival::Block {
+                from,
+                header,
+                body,
+                digest,
+            } => self.handle_block(now, from, header, body, digest),
             Arrival::BlockLost { from, header } => {
-                self.tracker.handle_block_lost(now, from, &header.task, header.block);
+                self.tracker
+                    .handle_block_lost(now, from, &header.task, header.block);
             }
             Arrival::Sync { from, open, reply } => self.handle_sync_open(now, from, &open, reply),
         }
     }
 
     /// A whole block came. A limit holds it back here: the tracker asks for no other in its place meanwhile.
-    fn handle_block(&mut self, now: Now, from: PeerId, header: BlockHeader, body: Bytes, digest: BlockDigest) {
+    fn handle_block(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        header: BlockHeader,
+        body: Bytes,
+        digest: BlockDigest,
+    ) {
         self.links.touch(now, &from);
         let bytes = body.len() as u64;
-        let wait = self.parts.limits.download.claim(bytes).max(self.tasks.limiter(&header.task).claim(bytes));
+        let wait = self
+            .parts
+            .limits
+            .download
+            .claim(bytes)
+            .max(self.tasks.limiter(&header.task).claim(bytes));
         if wait.is_zero() {
             self.admit_block(now, from, header, body, digest);
             return;
@@ -54,7 +75,14 @@ impl Driver {
                     parts.report(Report::StillFlowing { from, header }).await;
                 }
             }
-            parts.report(Report::Admitted { from, header, body, digest }).await;
+            parts
+                .report(Report::Admitted {
+                    from,
+                    header,
+                    body,
+                    digest,
+                })
+                .await;
         });
     }
 
@@ -67,12 +95,30 @@ impl Driver {
         body: Bytes,
         digest: BlockDigest,
     ) {
-        let BlockHeader { task, version, block, .. } = header;
-        if self.parked.park(task, Origin::Peer(from), block, body, None).is_err() {
+        let BlockHeader {
+            task,
+            version,
+            block,
+            ..
+        } = header;
+        if self
+            .parked
+            .park(task, Origin::Peer(from), block, body, None)
+            .is_err()
+        {
             debug!(task = %task.short(), %block, "no room for a block");
             self.tracker.handle_block_lost(now, from, &task, block);
             return;
         }
-        self.tracker.report_piece(now, PieceReport { from, task, version, block, digest });
+        self.tracker.report_piece(
+            now,
+            PieceReport {
+                from,
+                task,
+                version,
+                block,
+                digest,
+            },
+        );
     }
 }

@@ -28,7 +28,12 @@ impl Driver {
         let _ = reply.send(self.remove(now, task, request.cluster));
     }
 
-    fn remove(&mut self, now: Now, task: TaskId, cluster: bool) -> Result<RemoveOutcome, RemoveError> {
+    fn remove(
+        &mut self,
+        now: Now,
+        task: TaskId,
+        cluster: bool,
+    ) -> Result<RemoveOutcome, RemoveError> {
         let entry = self.tasks.entries.get(&task);
         if entry.is_none() && !cluster {
             return Err(RemoveError::NotFound);
@@ -41,17 +46,27 @@ impl Driver {
             let subject = Subject::from_bytes(*task.as_bytes());
             self.gossip
                 .publish(now, subject, EventKind::FileRemove, Bytes::new())
-                .map_err(|error| RemoveError::Internal { what: error.to_string() })?;
+                .map_err(|error| RemoveError::Internal {
+                    what: error.to_string(),
+                })?;
         }
         let freed_bytes = self.parts.store.remove(task);
         self.forget(now, task);
-        Ok(RemoveOutcome { task, freed_bytes, announced: cluster })
+        Ok(RemoveOutcome {
+            task,
+            freed_bytes,
+            announced: cluster,
+        })
     }
 
     /// Somebody in the cluster removed a task for everybody.
     pub(super) fn handle_file_remove(&mut self, now: Now, subject: Subject) {
         let task = TaskId::from_bytes(*subject.as_bytes());
-        let is_here = self.tasks.entries.get(&task).is_some_and(|entry| entry.callers.is_empty());
+        let is_here = self
+            .tasks
+            .entries
+            .get(&task)
+            .is_some_and(|entry| entry.callers.is_empty());
         if is_here {
             info!(task = %task.short(), "a task was removed from the cluster");
             self.parts.store.remove(task);
@@ -75,7 +90,15 @@ impl Driver {
 
     /// Takes up a task that was in the store when the node started.
     pub(super) fn restore(&mut self, now: Now, stored: StoredTask) {
-        let StoredTask { task, meta, about, have, batches, complete, used_at_ms } = stored;
+        let StoredTask {
+            task,
+            meta,
+            about,
+            have,
+            batches,
+            complete,
+            used_at_ms,
+        } = stored;
         let url = about.url.as_deref().and_then(|url| Url::parse(url).ok());
         let mut entry = Entry::new(url, Limiter::of(self.parts.limits.task));
         entry.meta = Some(meta.clone());

@@ -5,11 +5,11 @@ use dfnode_gossip::PeerId;
 use dfnode_tracker::{BlockDigest, Digest, Meta, ReadPlan, SourceHead, TaskId, VersionId};
 use tokio::sync::oneshot;
 
+use super::Driver;
 use super::access::Answer;
 use super::files::Place;
 use super::sends::SendKey;
 use super::source_reads::{CutBlock, ReadEnd, ReadKey};
-use super::Driver;
 use crate::discovery::Candidate;
 use crate::get::DownloadSender;
 use crate::store::ReserveError;
@@ -18,19 +18,36 @@ use crate::transport::{BlockHeader, ConnectError, Link};
 /// One thing that a task beside the loop found out or ended with.
 pub(crate) enum Report {
     /// A dial ended.
-    Dialed { peer: PeerId, result: Result<(), String> },
+    Dialed {
+        peer: PeerId,
+        result: Result<(), String>,
+    },
     /// A candidate of the discovery answered or not.
-    Joined { candidate: Candidate, link: Result<Link, ConnectError> },
+    Joined {
+        candidate: Candidate,
+        link: Result<Link, ConnectError>,
+    },
     /// A push/pull begins: the first message is due.
     SyncStart { open: oneshot::Sender<Vec<u8>> },
     /// The answer came: the last message is due.
-    SyncAnswer { from: PeerId, answer: Bytes, last: oneshot::Sender<Vec<u8>> },
+    SyncAnswer {
+        from: PeerId,
+        answer: Bytes,
+        last: oneshot::Sender<Vec<u8>>,
+    },
     /// A push/pull that we began ended.
-    SyncEnded { peer: PeerId, result: Result<(), String> },
+    SyncEnded {
+        peer: PeerId,
+        result: Result<(), String>,
+    },
     /// The last message of a push/pull that a peer began.
     SyncLast { from: PeerId, last: Bytes },
     /// The head of a source's answer.
-    SourceHead { key: ReadKey, head: SourceHead, plan: oneshot::Sender<Option<ReadPlan>> },
+    SourceHead {
+        key: ReadKey,
+        head: SourceHead,
+        plan: oneshot::Sender<Option<ReadPlan>>,
+    },
     /// Bytes came from the source.
     SourceBytes { key: ReadKey, bytes: u64 },
     /// A block was read from the source.
@@ -40,17 +57,39 @@ pub(crate) enum Report {
     /// An upload ended; the bytes if all were acknowledged.
     Sent { key: SendKey, sent: Option<u64> },
     /// A block that had to wait for the limit of its task.
-    Admitted { from: PeerId, header: BlockHeader, body: Bytes, digest: BlockDigest },
+    Admitted {
+        from: PeerId,
+        header: BlockHeader,
+        body: Bytes,
+        digest: BlockDigest,
+    },
     /// A block still waits for the limit: a sign of life for the tracker.
     StillFlowing { from: PeerId, header: BlockHeader },
     /// The store made room or could not.
-    Reserved { task: TaskId, meta: Meta, place: Result<Place, ReserveError> },
+    Reserved {
+        task: TaskId,
+        meta: Meta,
+        place: Result<Place, ReserveError>,
+    },
     /// The whole was hashed.
-    Checked { task: TaskId, version: VersionId, found: Result<Vec<Digest>, String> },
+    Checked {
+        task: TaskId,
+        version: VersionId,
+        found: Result<Vec<Digest>, String>,
+    },
     /// The source was asked about one caller.
-    Access { task: TaskId, caller: u64, version: VersionId, answer: Answer },
+    Access {
+        task: TaskId,
+        caller: u64,
+        version: VersionId,
+        answer: Answer,
+    },
     /// A local caller's download ended, or belongs to another task.
-    CallerLeft { task: TaskId, caller: u64, moved: Option<DownloadSender> },
+    CallerLeft {
+        task: TaskId,
+        caller: u64,
+        moved: Option<DownloadSender>,
+    },
 }
 
 impl Driver {
@@ -61,20 +100,45 @@ impl Driver {
             // The loop takes these to the discovery before it comes here.
             Report::Joined { .. } => {}
             Report::SyncStart { open } => self.handle_sync_start(now, open),
-            Report::SyncAnswer { from, answer, last } => self.handle_sync_answer(now, from, &answer, last),
+            Report::SyncAnswer { from, answer, last } => {
+                self.handle_sync_answer(now, from, &answer, last)
+            }
             Report::SyncEnded { peer, result } => self.handle_sync_ended(now, peer, result),
             Report::SyncLast { from, last } => self.handle_sync_last(now, from, &last),
-            Report::SourceHead { key, head, plan } => self.handle_source_head(now, key, &head, plan),
+            Report::SourceHead { key, head, plan } => {
+                self.handle_source_head(now, key, &head, plan)
+            }
             Report::SourceBytes { key, bytes } => self.handle_source_bytes(now, key, bytes),
             Report::SourceBlock { key, cut } => self.handle_source_block(now, key, cut),
             Report::SourceEnd { key, end } => self.handle_source_end(now, key, end),
             Report::Sent { key, sent } => self.handle_sent(now, key, sent),
-            Report::Admitted { from, header, body, digest } => self.admit_block(now, from, header, body, digest),
-            Report::StillFlowing { from, header } => self.tracker.handle_flow(now, &from, &header.task, header.block),
+            Report::Admitted {
+                from,
+                header,
+                body,
+                digest,
+            } => self.admit_block(now, from, header, body, digest),
+            Report::StillFlowing { from, header } => {
+                self.tracker
+                    .handle_flow(now, &from, &header.task, header.block)
+            }
             Report::Reserved { task, meta, place } => self.handle_reserved(now, task, &meta, place),
-            Report::Checked { task, version, found } => self.handle_checked(now, task, version, found),
-            Report::Access { task, caller, version, answer } => self.handle_access(now, task, caller, version, answer),
-            Report::CallerLeft { task, caller, moved } => self.handle_caller_left(now, task, caller, moved),
+            Report::Checked {
+                task,
+                version,
+                found,
+            } => self.handle_checked(now, task, version, found),
+            Report::Access {
+                task,
+                caller,
+                version,
+                answer,
+            } => self.handle_access(now, task, caller, version, answer),
+            Report::CallerLeft {
+                task,
+                caller,
+                moved,
+            } => self.handle_caller_left(now, task, caller, moved),
         }
     }
 }

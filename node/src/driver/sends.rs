@@ -35,7 +35,8 @@ impl Driver {
     /// Starts an upload.
     pub(super) fn send_block(&mut self, now: Now, key: SendKey, version: VersionId) {
         let Some(link) = self.links.get(&key.to).cloned() else {
-            self.tracker.handle_block_sent(now, key.to, &key.task, key.block, false);
+            self.tracker
+                .handle_block_sent(now, key.to, &key.task, key.block, false);
             return;
         };
         self.links.touch(now, &key.to);
@@ -67,7 +68,8 @@ impl Driver {
             self.parts.stats.to_peers.add(bytes);
             self.peers.sent(key.to, bytes);
         }
-        self.tracker.handle_block_sent(now, key.to, &key.task, key.block, sent.is_some());
+        self.tracker
+            .handle_block_sent(now, key.to, &key.task, key.block, sent.is_some());
     }
 }
 
@@ -85,7 +87,18 @@ async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) ->
     let bytes = body.len() as u64;
     parts.limits.upload.take(bytes).await;
     let length = u32::try_from(bytes).ok()?;
-    match link.send_block(BlockHeader { task, version, block, length }, body).await {
+    match link
+        .send_block(
+            BlockHeader {
+                task,
+                version,
+                block,
+                length,
+            },
+            body,
+        )
+        .await
+    {
         Ok(()) => Some(bytes),
         Err(error) => {
             trace!(task = %task.short(), %block, %error, "upload ended early");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dfnode_gossip::Now;
 use dfnode_tracker::{
-    BlockDigest, BlockIndex, Extent, Lease, Meta, Origin, ReadPlan, SourceFailure, SourceHead, TaskId,
+    BlockDigest, BlockIndex, Extent, Lease, Meta, Origin, ReadPlan, SourceFailure, SourceHead,
+    TaskId,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
@@ -57,21 +58,31 @@ struct Running {
 impl SourceReads {
     /// Whether the source is being read in a caller's name.
     pub(super) fn reads_for(&self, task: TaskId, caller: u64) -> bool {
-        self.running.iter().any(|(key, running)| key.task == task && running.caller == caller)
-    }}
+        self.running
+            .iter()
+            .any(|(key, running)| key.task == task && running.caller == caller)
+    }
+}
 
 impl Driver {
     /// Starts to read what a lease covers, in the name of a local caller who may.
     pub(super) fn read_source(&mut self, now: Now, task: TaskId, lease: Lease) {
-        let key = ReadKey { task, lease: lease.id };
+        let key = ReadKey {
+            task,
+            lease: lease.id,
+        };
         let Some((caller, request)) = self.tasks.reader_of(&task) else {
             let nobody = SourceFailure::Refused { status: 403 };
-            self.tracker.handle_source_end(now, &task, lease.id, Err(nobody));
+            self.tracker
+                .handle_source_end(now, &task, lease.id, Err(nobody));
             return;
         };
         info!(task = %task.short(), lease = lease.id, extent = ?ExtentName(&lease.extent), "reading the source");
         self.parts.stats.source_reads.add(1);
-        let limits = vec![self.parts.limits.download.clone(), self.tasks.limiter(&task)];
+        let limits = vec![
+            self.parts.limits.download.clone(),
+            self.tasks.limiter(&task),
+        ];
         let extent = lease.extent.clone();
         let request = for_source(&request, lease.extent, limits);
         let parts = self.parts.clone();
@@ -79,7 +90,14 @@ impl Driver {
             let end = read(&parts, key, request).await;
             parts.report(Report::SourceEnd { key, end }).await;
         });
-        if let Some(older) = self.reads.running.insert(key, Running { abort, caller, extent }) {
+        if let Some(older) = self.reads.running.insert(
+            key,
+            Running {
+                abort,
+                caller,
+                extent,
+            },
+        ) {
             older.abort.abort();
         }
     }
@@ -110,9 +128,13 @@ impl Driver {
         head: &SourceHead,
         plan: oneshot::Sender<Option<ReadPlan>>,
     ) {
-        let Some(running) = self.reads.running.get(&key) else { return };
+        let Some(running) = self.reads.running.get(&key) else {
+            return;
+        };
         let caller = running.caller;
-        let wanted = self.tracker.handle_source_head(now, &key.task, key.lease, head);
+        let wanted = self
+            .tracker
+            .handle_source_head(now, &key.task, key.lease, head);
         if let Some(wanted) = &wanted {
             self.prove(now, key.task, caller, wanted.meta.version);
         }
@@ -123,7 +145,8 @@ impl Driver {
     /// Some bytes came.
     pub(super) fn handle_source_bytes(&mut self, now: Now, key: ReadKey, bytes: u64) {
         if self.reads.running.contains_key(&key) {
-            self.tracker.handle_source_bytes(now, &key.task, key.lease, bytes);
+            self.tracker
+                .handle_source_bytes(now, &key.task, key.lease, bytes);
         }
     }
 
@@ -133,15 +156,33 @@ impl Driver {
             return;
         }
         self.parts.stats.from_source.add(cut.bytes.len() as u64);
-        let CutBlock { block, digest, bytes, room } = cut;
-        if self.parked.park(key.task, Origin::Source(key.lease), block, bytes, Some(room)).is_ok() {
-            self.tracker.handle_source_block(now, &key.task, key.lease, block, digest);
+        let CutBlock {
+            block,
+            digest,
+            bytes,
+            room,
+        } = cut;
+        if self
+            .parked
+            .park(
+                key.task,
+                Origin::Source(key.lease),
+                block,
+                bytes,
+                Some(room),
+            )
+            .is_ok()
+        {
+            self.tracker
+                .handle_source_block(now, &key.task, key.lease, block, digest);
         }
     }
 
     /// A read ended by itself.
     pub(super) fn handle_source_end(&mut self, now: Now, key: ReadKey, end: ReadEnd) {
-        let Some(running) = self.reads.running.remove(&key) else { return };
+        let Some(running) = self.reads.running.remove(&key) else {
+            return;
+        };
         match &end {
             Ok(_) => {
                 debug!(task = %key.task.short(), lease = key.lease, "a read of the source ended");
@@ -151,17 +192,26 @@ impl Driver {
             }
             Err(failure) => {
                 info!(task = %key.task.short(), lease = key.lease, %failure, "a read of the source failed");
-                self.tasks.note_source_failure(&key.task, running.caller, failure);
+                self.tasks
+                    .note_source_failure(&key.task, running.caller, failure);
                 let is_refused = matches!(failure, SourceFailure::Refused { .. });
                 if is_refused && self.tasks.reader_of(&key.task).is_some() {
                     // One caller's no is not another's: the same lease is tried in the next one's name.
-                    self.read_source(now, key.task, Lease { id: key.lease, extent: running.extent });
+                    self.read_source(
+                        now,
+                        key.task,
+                        Lease {
+                            id: key.lease,
+                            extent: running.extent,
+                        },
+                    );
                     self.open_gates(now, key.task);
                     return;
                 }
             }
         }
-        self.tracker.handle_source_end(now, &key.task, key.lease, end);
+        self.tracker
+            .handle_source_end(now, &key.task, key.lease, end);
         self.open_gates(now, key.task);
     }
 }
@@ -170,7 +220,10 @@ impl Driver {
 async fn read(parts: &Parts, key: ReadKey, request: SourceRequest) -> ReadEnd {
     let room = Arc::new(Semaphore::new(BLOCKS_AHEAD));
     let mut cutting: Option<Cutting> = None;
-    let mut life = LifeSign { bytes: 0, last: None };
+    let mut life = LifeSign {
+        bytes: 0,
+        last: None,
+    };
     let validated = match &request.extent {
         Extent::Validate { meta } => Some(meta.clone()),
         Extent::Probe | Extent::Blocks { .. } => None,
@@ -180,17 +233,29 @@ async fn read(parts: &Parts, key: ReadKey, request: SourceRequest) -> ReadEnd {
         match event {
             SourceEvent::Head(HeadAt { head, offset }) => {
                 if let Some(meta) = &validated {
-                    return if is_same(&head, meta) { Ok(None) } else { Err(SourceFailure::Changed) };
+                    return if is_same(&head, meta) {
+                        Ok(None)
+                    } else {
+                        Err(SourceFailure::Changed)
+                    };
                 }
-                let Some(plan) = plan_for(parts, key, head).await else { return Ok(None) };
+                let Some(plan) = plan_for(parts, key, head).await else {
+                    return Ok(None);
+                };
                 let cutter = Cutter::new(plan.meta.layout, plan.run, offset);
                 if cutter.is_done() {
                     return Ok(None);
                 }
-                cutting = Some(Cutting { cutter, offset, is_stream: plan.meta.layout.length().is_none() });
+                cutting = Some(Cutting {
+                    cutter,
+                    offset,
+                    is_stream: plan.meta.layout.length().is_none(),
+                });
             }
             SourceEvent::Bytes(mut bytes) => {
-                let Some(Cutting { cutter, .. }) = &mut cutting else { continue };
+                let Some(Cutting { cutter, .. }) = &mut cutting else {
+                    continue;
+                };
                 // The source waits while the disk is behind.
                 parts.store.room().await;
                 life.show(parts, key, bytes.len()).await;
@@ -206,7 +271,14 @@ async fn read(parts: &Parts, key: ReadKey, request: SourceRequest) -> ReadEnd {
             SourceEvent::Unchanged => return Ok(None),
             SourceEvent::End(end) => {
                 let bytes = end?;
-                let Some(Cutting { mut cutter, offset, is_stream }) = cutting else { return Ok(None) };
+                let Some(Cutting {
+                    mut cutter,
+                    offset,
+                    is_stream,
+                }) = cutting
+                else {
+                    return Ok(None);
+                };
                 if let Some((block, bytes)) = cutter.finish() {
                     hand_over(parts, key, block, bytes, &room).await;
                 }
@@ -214,7 +286,9 @@ async fn read(parts: &Parts, key: ReadKey, request: SourceRequest) -> ReadEnd {
             }
         }
     }
-    Err(SourceFailure::Transient { what: "the answer broke off".to_owned() })
+    Err(SourceFailure::Transient {
+        what: "the answer broke off".to_owned(),
+    })
 }
 
 /// An answer whose head was understood.
@@ -231,11 +305,29 @@ async fn plan_for(parts: &Parts, key: ReadKey, head: SourceHead) -> Option<ReadP
 }
 
 /// Hashes a block and gives it to the loop, once there is room for it.
-async fn hand_over(parts: &Parts, key: ReadKey, block: BlockIndex, bytes: Bytes, room: &Arc<Semaphore>) {
-    let Ok(room) = Arc::clone(room).acquire_owned().await else { return };
+async fn hand_over(
+    parts: &Parts,
+    key: ReadKey,
+    block: BlockIndex,
+    bytes: Bytes,
+    room: &Arc<Semaphore>,
+) {
+    let Ok(room) = Arc::clone(room).acquire_owned().await else {
+        return;
+    };
     let bytes = parts.faults.on_source(bytes);
     let digest = BlockDigest::of(&bytes);
-    parts.report(Report::SourceBlock { key, cut: CutBlock { block, digest, bytes, room } }).await;
+    parts
+        .report(Report::SourceBlock {
+            key,
+            cut: CutBlock {
+                block,
+                digest,
+                bytes,
+                room,
+            },
+        })
+        .await;
 }
 
 struct LifeSign {
@@ -246,9 +338,17 @@ struct LifeSign {
 impl LifeSign {
     async fn show(&mut self, parts: &Parts, key: ReadKey, more: usize) {
         self.bytes += more as u64;
-        if self.last.is_none_or(|last| last.elapsed() >= LIFE_SIGN_PERIOD) {
+        if self
+            .last
+            .is_none_or(|last| last.elapsed() >= LIFE_SIGN_PERIOD)
+        {
             self.last = Some(Instant::now());
-            parts.report(Report::SourceBytes { key, bytes: self.bytes }).await;
+            parts
+                .report(Report::SourceBytes {
+                    key,
+                    bytes: self.bytes,
+                })
+                .await;
         }
     }
 }
@@ -267,7 +367,11 @@ impl std::fmt::Debug for ExtentName<'_> {
 }
 
 /// What is asked of the source in a caller's name.
-pub(super) fn for_source(request: &GetRequest, extent: Extent, limits: Vec<Limiter>) -> SourceRequest {
+pub(super) fn for_source(
+    request: &GetRequest,
+    extent: Extent,
+    limits: Vec<Limiter>,
+) -> SourceRequest {
     SourceRequest {
         url: request.url.clone(),
         headers: request.headers.clone(),

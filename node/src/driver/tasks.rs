@@ -98,8 +98,15 @@ impl Entry {
 
     /// The digests that the whole must be compared with.
     pub(super) fn expected_digests(&self) -> Vec<Digest> {
-        let callers = self.callers.values().filter_map(|caller| caller.request.digest.clone());
-        self.meta.iter().filter_map(|meta| meta.digest.clone()).chain(callers).collect()
+        let callers = self
+            .callers
+            .values()
+            .filter_map(|caller| caller.request.digest.clone());
+        self.meta
+            .iter()
+            .filter_map(|meta| meta.digest.clone())
+            .chain(callers)
+            .collect()
     }
 
     /// Notes that the source gave this version to whoever holds the credential.
@@ -111,8 +118,16 @@ impl Entry {
     }
 
     /// Whether the source said yes to the credential within `age`.
-    pub(super) fn is_proved(&self, now: Now, version: VersionId, credential: Credential, age: Duration) -> bool {
-        self.proofs.get(&(version, credential)).is_some_and(|proved| now - *proved < age)
+    pub(super) fn is_proved(
+        &self,
+        now: Now,
+        version: VersionId,
+        credential: Credential,
+        age: Duration,
+    ) -> bool {
+        self.proofs
+            .get(&(version, credential))
+            .is_some_and(|proved| now - *proved < age)
     }
 
     /// Forgets the bytes of a version that is void.
@@ -141,7 +156,8 @@ impl Tasks {
     /// The caller in whose name the source may be read: one that it did not refuse yet.
     pub(super) fn reader_of(&self, task: &TaskId) -> Option<(u64, Arc<GetRequest>)> {
         let entry = self.entries.get(task)?;
-        let may = |waiting: &&Waiting| waiting.request.source != SourcePolicy::Never && !waiting.refused;
+        let may =
+            |waiting: &&Waiting| waiting.request.source != SourcePolicy::Never && !waiting.refused;
         let readers = || entry.callers.iter().filter(|(_, waiting)| may(waiting));
         // Without credentials first: what the source gives to nobody in particular may be shared with all.
         let open = readers().find(|(_, waiting)| !waiting.credential.is_some());
@@ -151,7 +167,9 @@ impl Tasks {
 
     /// The limit of what a task may receive.
     pub(super) fn limiter(&self, task: &TaskId) -> Limiter {
-        self.entries.get(task).map_or_else(Limiter::unlimited, |entry| entry.limiter.clone())
+        self.entries
+            .get(task)
+            .map_or_else(Limiter::unlimited, |entry| entry.limiter.clone())
     }
 
     /// Notes that a task was of use.
@@ -162,8 +180,16 @@ impl Tasks {
     }
 
     /// Notes whom the source refused: the next read is made in another caller's name.
-    pub(super) fn note_source_failure(&mut self, task: &TaskId, caller: u64, failure: &SourceFailure) {
-        let waiting = self.entries.get_mut(task).and_then(|entry| entry.callers.get_mut(&caller));
+    pub(super) fn note_source_failure(
+        &mut self,
+        task: &TaskId,
+        caller: u64,
+        failure: &SourceFailure,
+    ) {
+        let waiting = self
+            .entries
+            .get_mut(task)
+            .and_then(|entry| entry.callers.get_mut(&caller));
         if let (Some(waiting), SourceFailure::Refused { .. }) = (waiting, failure) {
             waiting.refused = true;
         }

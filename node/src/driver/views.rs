@@ -40,7 +40,12 @@ impl Driver {
             isolated: false,
             zone: me.labels.zone.to_string(),
             leech: me.labels.leech,
-            peers: count(self.gossip.members().filter(|member| member.peer != parts.me).count()),
+            peers: count(
+                self.gossip
+                    .members()
+                    .filter(|member| member.peer != parts.me)
+                    .count(),
+            ),
             links: count(self.links.len()),
             tasks: count(self.tasks.entries.len()),
             downloads: count(self.tasks.callers()),
@@ -60,9 +65,16 @@ impl Driver {
     /// Every peer that is alive, connected or isolated.
     pub(super) fn peer_views(&self, now: Now) -> Vec<PeerView> {
         let alive = self.gossip.members().map(|member| member.peer);
-        let isolated = self.peers.isolated().filter(|(_, isolated)| now < isolated.until).map(|(peer, _)| *peer);
-        let peers: BTreeSet<PeerId> =
-            alive.chain(self.links.peers()).chain(isolated).filter(|peer| *peer != self.parts.me).collect();
+        let isolated = self
+            .peers
+            .isolated()
+            .filter(|(_, isolated)| now < isolated.until)
+            .map(|(peer, _)| *peer);
+        let peers: BTreeSet<PeerId> = alive
+            .chain(self.links.peers())
+            .chain(isolated)
+            .filter(|peer| *peer != self.parts.me)
+            .collect();
         peers.iter().map(|peer| self.peer_view(now, peer)).collect()
     }
 
@@ -73,8 +85,12 @@ impl Driver {
         let reason = self.peers.isolation(now, peer);
         PeerView {
             peer: peer.to_string(),
-            addrs: member.map(|member| member.addrs.clone()).unwrap_or_default(),
-            zone: member.map(|member| member.labels.zone.to_string()).unwrap_or_default(),
+            addrs: member
+                .map(|member| member.addrs.clone())
+                .unwrap_or_default(),
+            zone: member
+                .map(|member| member.labels.zone.to_string())
+                .unwrap_or_default(),
             state: if member.is_some() { "alive" } else { "down" }.to_owned(),
             isolated: reason.is_some(),
             reason: reason.map(|reason| reason.as_str().to_owned()),
@@ -87,18 +103,31 @@ impl Driver {
 
     /// Every task that this node holds or wants.
     pub(super) fn task_views(&self) -> Vec<TaskView> {
-        self.tasks.entries.keys().map(|task| self.task_view(*task)).collect()
+        self.tasks
+            .entries
+            .keys()
+            .map(|task| self.task_view(*task))
+            .collect()
     }
 
     fn task_view(&self, task: TaskId) -> TaskView {
         let entry = &self.tasks.entries[&task];
         let seen = self.tracker.task(&task);
         let done = self.parts.store.progress(task).map_or(0, |progress| {
-            progress.borrow().byte_runs().iter().map(|run| run.end - run.start).sum()
+            progress
+                .borrow()
+                .byte_runs()
+                .iter()
+                .map(|run| run.end - run.start)
+                .sum()
         });
         TaskView {
             task,
-            url: entry.url.as_ref().map(|url| storable(url).to_string()).unwrap_or_default(),
+            url: entry
+                .url
+                .as_ref()
+                .map(|url| storable(url).to_string())
+                .unwrap_or_default(),
             version: entry.meta.as_ref().map(|meta| meta.version),
             length: entry.meta.as_ref().and_then(|meta| meta.layout.length()),
             done,

@@ -13,30 +13,110 @@ pub(super) fn render(status: &Status, handle: &Handle) -> String {
     let mut registry = Registry::with_prefix("dfnode");
     let stats = &handle.stats;
     for (name, help, value) in [
-        ("received_peer_bytes", "Payload of blocks that peers sent and that were kept", stats.from_peers.get()),
-        ("received_source_bytes", "Payload read from sources", stats.from_source.get()),
-        ("served_cache_bytes", "Payload that local callers got and that was here before they asked", stats.from_cache.get()),
-        ("sent_peer_bytes", "Payload sent to peers", stats.to_peers.get()),
-        ("gossip_sent_bytes", "Gossip packets sent, before sealing", stats.gossip_sent.get()),
-        ("gossip_received_bytes", "Gossip packets received, after opening", stats.gossip_received.get()),
-        ("messages_sent", "Messages of the tracker sent", stats.messages_sent.get()),
-        ("messages_received", "Messages of the tracker received", stats.messages_received.get()),
-        ("violations", "Things that peers sent and that make no sense", stats.violations.get()),
-        ("blocks_dropped", "Blocks that were dropped unverified or useless", stats.blocks_dropped.get()),
-        ("source_reads", "Reads of sources that began", stats.source_reads.get()),
-        ("downloads", "Downloads that local callers asked for", stats.downloads.get()),
+        (
+            "received_peer_bytes",
+            "Payload of blocks that peers sent and that were kept",
+            stats.from_peers.get(),
+        ),
+        (
+            "received_source_bytes",
+            "Payload read from sources",
+            stats.from_source.get(),
+        ),
+        (
+            "served_cache_bytes",
+            "Payload that local callers got and that was here before they asked",
+            stats.from_cache.get(),
+        ),
+        (
+            "sent_peer_bytes",
+            "Payload sent to peers",
+            stats.to_peers.get(),
+        ),
+        (
+            "gossip_sent_bytes",
+            "Gossip packets sent, before sealing",
+            stats.gossip_sent.get(),
+        ),
+        (
+            "gossip_received_bytes",
+            "Gossip packets received, after opening",
+            stats.gossip_received.get(),
+        ),
+        (
+            "messages_sent",
+            "Messages of the tracker sent",
+            stats.messages_sent.get(),
+        ),
+        (
+            "messages_received",
+            "Messages of the tracker received",
+            stats.messages_received.get(),
+        ),
+        (
+            "violations",
+            "Things that peers sent and that make no sense",
+            stats.violations.get(),
+        ),
+        (
+            "blocks_dropped",
+            "Blocks that were dropped unverified or useless",
+            stats.blocks_dropped.get(),
+        ),
+        (
+            "source_reads",
+            "Reads of sources that began",
+            stats.source_reads.get(),
+        ),
+        (
+            "downloads",
+            "Downloads that local callers asked for",
+            stats.downloads.get(),
+        ),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }
     for (name, help, value) in [
-        ("peers", "Members of the cluster that are alive, this node not among them", i64::from(status.peers)),
-        ("links", "Open connections to peers", i64::from(status.links)),
-        ("tasks", "Tasks that the node holds or waits for", i64::from(status.tasks)),
-        ("downloads_active", "Local callers that wait for a download", i64::from(status.downloads)),
-        ("uploads_active", "Blocks on their way to peers", i64::from(status.uploads)),
-        ("ready", "Whether the node has found its cluster, or has none to look for", i64::from(status.ready)),
-        ("cache_bytes", "Bytes that the cache takes", signed(status.cache_bytes)),
-        ("cache_limit_bytes", "Bytes that the cache may take", signed(status.cache_limit)),
+        (
+            "peers",
+            "Members of the cluster that are alive, this node not among them",
+            i64::from(status.peers),
+        ),
+        (
+            "links",
+            "Open connections to peers",
+            i64::from(status.links),
+        ),
+        (
+            "tasks",
+            "Tasks that the node holds or waits for",
+            i64::from(status.tasks),
+        ),
+        (
+            "downloads_active",
+            "Local callers that wait for a download",
+            i64::from(status.downloads),
+        ),
+        (
+            "uploads_active",
+            "Blocks on their way to peers",
+            i64::from(status.uploads),
+        ),
+        (
+            "ready",
+            "Whether the node has found its cluster, or has none to look for",
+            i64::from(status.ready),
+        ),
+        (
+            "cache_bytes",
+            "Bytes that the cache takes",
+            signed(status.cache_bytes),
+        ),
+        (
+            "cache_limit_bytes",
+            "Bytes that the cache may take",
+            signed(status.cache_limit),
+        ),
     ] {
         registry.register(name, help, ConstGauge::new(value));
     }

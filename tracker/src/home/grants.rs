@@ -123,9 +123,7 @@ impl Leases {
             Extent::Probe | Extent::Validate { .. } => 0..0,
             Extent::Blocks { run, .. } => run.clone(),
         };
-        for block in run.clone() {
-            self.unread.remove(BlockIndex(block));
-        }
+        self.unread.remove_run(run.clone());
         self.out.insert(
             lease.id,
             Out {
@@ -625,6 +623,10 @@ impl Table {
         if matches!(failure, SourceFailure::NotFound) {
             self.leases.forget_version();
         }
+        self.tell_failed(cx, failure);
+    }
+
+    fn tell_failed(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
         let wanting: Vec<PeerId> = self
             .registrants
             .iter()
@@ -663,8 +665,11 @@ impl Table {
             what: "no peer has all of this, and no node that wants it may read the source"
                 .to_owned(),
         };
-        let failure = self.leases.failure().unwrap_or_else(nobody);
-        self.give_up(cx, &failure);
+        match self.leases.failure() {
+            Some(failure) => self.give_up(cx, &failure),
+            // No verdict on the source: whoever comes next may read it.
+            None => self.tell_failed(cx, &nobody()),
+        }
     }
 
     /// Takes leases back from readers that fell silent, and grants again after a pause.
