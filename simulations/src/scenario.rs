@@ -76,7 +76,7 @@ impl Default for Scenario {
             seed: 1,
             membership: Membership::Gossip,
             faults: Vec::new(),
-            limit: Duration::from_secs(600),
+            limit: Duration::from_mins(10),
         }
     }
 }

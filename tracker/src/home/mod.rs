@@ -4,7 +4,11 @@
 //! registrants say. Rank 1 alone grants: before its first grant it asks the other ranks what they hold, and a
 //! successor first gives registrants a second to come back with their holds and leases.
 
+mod census;
+mod failures;
 mod grants;
+mod leases;
+mod succession;
 mod table;
 
 use std::collections::BTreeMap;
@@ -132,7 +136,7 @@ impl Homes {
         report: LeaseReport,
     ) {
         if let Some(table) = self.tables.get_mut(&report.task) {
-            table.report(cx, self.rules, from, report)
+            table.report(cx, self.rules, from, report);
         } else {
             let outcome = Outcome::LeaseGone {
                 lease: report.lease,

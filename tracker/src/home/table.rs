@@ -7,24 +7,17 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::SUCCESSION;
-use super::grants::{Leases, SourceRules};
+use super::grants::SourceRules;
+use super::leases::Leases;
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::TaskId;
-use crate::message::{
-    Holds, HomeState, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, TableCopy,
-};
+use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
 
 /// Registrants that a table knows at most; further ones are served but not named to others.
 const MAX_REGISTRANTS: usize = 16_384;
 /// Peers that announce one task by gossip.
 const MAX_ANNOUNCERS: usize = 16;
-/// How long a registrant has to say that it lives, when it matters.
-const REPORT_PATIENCE: Duration = Duration::from_millis(500);
-/// A registrant heard from within this time counts as alive without being asked.
-const FRESH: Duration = Duration::from_millis(300);
-/// Registrants asked at once whether they live.
-const MAX_ASKED: usize = 64;
 /// Changes are copied to rank 2 after this long.
 const COPY_DELAY: Duration = Duration::from_millis(50);
 
@@ -66,7 +59,7 @@ pub(super) struct Registrant {
     /// Its fresh blocks have not left it yet: no further lease.
     pub(super) unspread: u32,
     /// When it was asked whether it lives.
-    asked: Option<Now>,
+    pub(super) asked: Option<Now>,
     /// The oldest validation that it accepts.
     pub(super) max_age: Duration,
 }
@@ -102,19 +95,6 @@ impl Table {
                 .registrants
                 .values()
                 .all(|registrant| !registrant.wants)
-    }
-
-    /// What a successor needs to go on. `None` if this node has nothing to tell.
-    pub(super) fn copy(&self, now: Now) -> Option<TableCopy> {
-        let told = matches!(
-            self.role,
-            Role::Granting | Role::Heir { .. } | Role::Backup | Role::HandedOver { .. }
-        );
-        told.then(|| self.leases.copy(now))
-    }
-
-    pub(super) fn adopt(&mut self, now: Now, copy: TableCopy) {
-        self.leases.adopt(now, copy);
     }
 
     pub(super) fn changed(&mut self, now: Now) {
@@ -328,124 +308,6 @@ impl Table {
         }
     }
 
-    /// This node learnt from another rank what that one holds.
-    pub(super) fn rank_answered(
-        &mut self,
-        cx: &mut Context<'_>,
-        rules: SourceRules,
-        from: PeerId,
-        state: HomeState,
-    ) {
-        let Role::Asking {
-            request,
-            waiting,
-            as_first,
-            ..
-        } = &mut self.role
-        else {
-            return;
-        };
-        if *request != state.request || !waiting.remove(&from) {
-            return;
-        }
-        let (done, as_first) = (waiting.is_empty(), *as_first);
-        if !as_first {
-            // Rank 1 lives: whoever came here is shown the way.
-            self.hand_over(cx, from);
-            return;
-        }
-        if let Some(copy) = state.table {
-            self.adopt(cx.now, copy);
-        }
-        if done {
-            self.begin_granting(cx, rules);
-        }
-    }
-
-    /// Sends every registrant to a better rank.
-    pub(super) fn hand_over(&mut self, cx: &mut Context<'_>, to: PeerId) {
-        if self.role == (Role::HandedOver { to }) {
-            return;
-        }
-        self.role = Role::HandedOver { to };
-        for peer in std::mem::take(&mut self.registrants).into_keys() {
-            self.tell(cx, peer, 0, Outcome::Redirect { home: to });
-        }
-        self.copy_at = None;
-        self.census_until = None;
-    }
-
-    fn begin_granting(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
-        self.role = Role::Granting;
-        self.leases.touch_all(cx.now);
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in waiting {
-            let lease = self.next_lease(cx, rules, peer);
-            self.welcome(cx, peer, 0, lease, &[]);
-        }
-        self.changed(cx.now);
-    }
-
-    /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
-    fn begin_census(&mut self, cx: &mut Context<'_>) {
-        if self.census_until.is_some() || !self.leases.may_have_lost() {
-            return;
-        }
-        self.census_until = Some(cx.now + REPORT_PATIENCE);
-        let mut stale: Vec<(u64, PeerId)> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| cx.now.saturating_since(known.heard) > FRESH)
-            .map(|(peer, _)| (cx.chance.next(), *peer))
-            .collect();
-        stale.sort_unstable();
-        for (_, peer) in stale.into_iter().take(MAX_ASKED) {
-            if let Some(known) = self.registrants.get_mut(&peer) {
-                known.asked = Some(cx.now);
-            }
-            self.tell(cx, peer, 0, Outcome::Report);
-        }
-    }
-
-    /// Who did not answer is gone; what nobody holds is to be read again.
-    fn end_census(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
-        self.census_until = None;
-        let gone: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.asked.is_some())
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in &gone {
-            self.registrants.remove(peer);
-            self.leases.revoke_of(peer);
-        }
-        let mut held = BlockSet::new();
-        for known in self.registrants.values() {
-            for block in known.holds.iter() {
-                held.insert(block);
-            }
-        }
-        self.leases.return_lost(&held);
-        self.changed(cx.now);
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in waiting {
-            let lease = self.next_lease(cx, rules, peer);
-            self.welcome(cx, peer, 0, lease, &[]);
-        }
-        self.fail_if_hopeless(cx);
-    }
-
     pub(super) fn poll_timeout(&self) -> Option<Now> {
         let office = match &self.role {
             Role::Asking { until, .. } | Role::Heir { until } => Some(*until),
@@ -485,25 +347,6 @@ impl Table {
         if self.copy_at.is_some_and(|at| cx.now >= at) {
             self.copy_at = None;
             self.copy_to_second(cx);
-        }
-    }
-
-    fn copy_to_second(&self, cx: &mut Context<'_>) {
-        let ranks = cx.view.homes(&self.task);
-        let me = cx.view.me();
-        if self.role != Role::Granting || ranks.first() != Some(&me) {
-            return;
-        }
-        if let Some(second) = ranks.get(1) {
-            let table = Some(self.leases.copy(cx.now));
-            cx.send(
-                *second,
-                Message::HomeState(HomeState {
-                    task: self.task,
-                    request: 0,
-                    table,
-                }),
-            );
         }
     }
 }

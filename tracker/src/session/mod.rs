@@ -4,12 +4,13 @@
 //! receiver answers with the block it wants, or declines. So the sender chooses whom and the receiver what, neither
 //! holds more transfers than it can feed or drain, and no block is sent twice.
 
+mod acquaintance;
 mod download;
 mod neighbour;
+mod news;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
@@ -18,18 +19,13 @@ use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
 use crate::context::{Context, Slots};
 use crate::ids::{BlockIndex, TaskId};
-use crate::ledger::{BadBatch, BatchIndex, Ledger};
-use crate::message::{Batches, Have, Hello, Holds, Message, PeerRef, SignedBatch};
+use crate::ledger::Ledger;
 use crate::meta::Meta;
-use crate::output::{BlameReason, Output};
-use crate::wire::MAX_BATCHES;
 
 pub use self::download::Arrival;
 
 /// Neighbours at most, whoever began the acquaintance.
 pub(crate) const MAX_NEIGHBOURS: usize = 32;
-/// News of blocks wait this long for company.
-const HAVE_BATCH: Duration = Duration::from_millis(5);
 /// How often deadlines of transfers are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
@@ -170,25 +166,6 @@ impl Session {
         true
     }
 
-    /// Tells neighbours that this node wants blocks now.
-    pub(crate) fn tell_wants(&mut self, cx: &mut Context<'_>) {
-        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
-            return;
-        };
-        for (peer, known) in &self.peers {
-            if known.same_version {
-                let have = Have {
-                    task: self.task,
-                    version,
-                    runs: Vec::new(),
-                    length: None,
-                    wants: self.wants,
-                };
-                cx.send(*peer, Message::Have(have));
-            }
-        }
-    }
-
     /// The source has another version: everything of the old one is void.
     pub(crate) fn restart(&mut self, cx: &mut Context<'_>) {
         self.release_all_wanted(cx);
@@ -209,199 +186,6 @@ impl Session {
         }
     }
 
-    /// Gets acquainted with peers that a home or gossip named.
-    pub(crate) fn meet(&mut self, cx: &mut Context<'_>, peers: &[PeerRef]) {
-        for named in peers {
-            let known = self.peers.contains_key(&named.peer);
-            if known
-                || named.peer == cx.view.me()
-                || cx.is_isolated(&named.peer)
-                || self.peers.len() >= MAX_NEIGHBOURS
-            {
-                continue;
-            }
-            self.peers
-                .insert(named.peer, Neighbour::new(cx.now, Acquaintance::Dialling));
-            if cx.links.contains(&named.peer) {
-                self.greet(cx, named.peer);
-            } else {
-                cx.out.push_back(Output::Connect {
-                    peer: named.clone(),
-                });
-            }
-        }
-        self.arm_tick(cx.now);
-    }
-
-    pub(crate) fn link_up(&mut self, cx: &mut Context<'_>, peer: PeerId) {
-        if self
-            .peers
-            .get(&peer)
-            .is_some_and(|known| known.state == Acquaintance::Dialling)
-        {
-            self.greet(cx, peer);
-        }
-    }
-
-    /// The link to a neighbour is gone, or it left the session, or it is isolated.
-    pub(crate) fn lose(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
-        let Some(lost) = self.peers.remove(peer) else {
-            return;
-        };
-        self.uncount(&lost.have);
-        cx.slots.free_uploads(lost.uploads.len());
-        for upload in lost.uploads.values() {
-            if let neighbour::Upload::Sending { block, .. } = upload {
-                cx.out.push_back(Output::StopSend {
-                    to: *peer,
-                    task: self.task,
-                    block: *block,
-                });
-            }
-        }
-        self.release_wanted_of(cx, peer);
-        self.offer(cx);
-    }
-
-    fn greet(&mut self, cx: &mut Context<'_>, peer: PeerId) {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        if known.state == Acquaintance::Dialling {
-            known.state = Acquaintance::Greeted;
-        }
-        let blocks = self.meta.as_ref().and_then(|meta| meta.layout.blocks());
-        // What is held but not signed yet is told when it can be verified.
-        let told: BlockSet = self
-            .have
-            .iter()
-            .filter(|block| self.ledger.knows(*block))
-            .collect();
-        let hello = Hello {
-            task: self.task,
-            meta: self.meta.clone(),
-            holds: if cx.view.leech() {
-                Holds::Nothing
-            } else {
-                Holds::pack(&told, blocks)
-            },
-            wants: self.wants,
-            age_ms: u64::try_from(cx.now.saturating_since(self.began).as_millis())
-                .unwrap_or(u64::MAX),
-        };
-        let batches: Vec<BatchIndex> = told
-            .iter()
-            .filter_map(|block| self.ledger.batch_of(block))
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        cx.send(peer, Message::Hello(hello));
-        if !cx.view.leech() {
-            self.send_batches(cx, peer, &batches);
-        }
-    }
-
-    /// Sends those of `batches` that the neighbour has not got from or given to us.
-    fn send_batches(&mut self, cx: &mut Context<'_>, peer: PeerId, batches: &[BatchIndex]) {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let mut unsent = Vec::new();
-        for index in batches {
-            if known.batches.insert(*index) {
-                unsent.extend(self.ledger.batch(*index).cloned());
-            }
-        }
-        for batches in unsent.chunks(MAX_BATCHES) {
-            cx.send(
-                peer,
-                Message::Batches(Batches {
-                    task: self.task,
-                    batches: batches.to_vec(),
-                }),
-            );
-        }
-    }
-
-    /// A neighbour says who it is. `false` if there is no place for it.
-    pub(crate) fn handle_hello(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: PeerId,
-        hello: &Hello,
-    ) -> bool {
-        if !self.peers.contains_key(&from)
-            && self.peers.len() >= MAX_NEIGHBOURS
-            && !self.make_place(cx)
-        {
-            return false;
-        }
-        let now = cx.now;
-        let known = self
-            .peers
-            .entry(from)
-            .or_insert_with(|| Neighbour::new(now, Acquaintance::Dialling));
-        let greeted = known.state != Acquaintance::Dialling;
-        let theirs = hello.meta.as_ref().map(|meta| meta.version);
-        let changed = std::mem::replace(&mut known.version, theirs) != theirs;
-        let old = std::mem::take(&mut known.have);
-        let version = self.meta.as_ref().map(|meta| meta.version);
-        if changed && greeted && theirs == version {
-            // What it was told before it had this version it could not use: tell it all again.
-            known.batches.clear();
-        }
-        self.uncount(&old);
-        if !greeted || (changed && theirs == version && theirs.is_some()) {
-            self.greet(cx, from);
-        }
-        let same = version.is_some() && theirs == version;
-        if let (true, Some(theirs)) = (same, &hello.meta) {
-            self.learn_length(cx, theirs.layout.length());
-        }
-        let blocks = self.blocks();
-        let Some(known) = self.peers.get_mut(&from) else {
-            return false;
-        };
-        known.state = Acquaintance::Known;
-        known.same_version = same;
-        known.wants = hello.wants;
-        known.last_heard = now;
-        known.silent = false;
-        known.declined = None;
-        known.began = Now::from_micros(
-            now.as_micros()
-                .saturating_sub(hello.age_ms.saturating_mul(1000)),
-        );
-        if same && let Some(have) = hello.holds.unpack(blocks) {
-            self.set_have(from, have);
-        }
-        self.arm_tick(now);
-        self.offer(cx);
-        true
-    }
-
-    /// Lets a neighbour go that neither gives nor takes. `false` if each does.
-    fn make_place(&mut self, cx: &mut Context<'_>) -> bool {
-        let idle = self
-            .peers
-            .iter()
-            .find(|(_, peer)| !peer.wants && (!self.wants || !peer.have.has_beyond(&self.have)))
-            .map(|(id, _)| *id);
-        let Some(idle) = idle else { return false };
-        cx.send(idle, Message::Bye(self.task));
-        self.lose(cx, &idle);
-        true
-    }
-
-    fn set_have(&mut self, from: PeerId, have: BlockSet) {
-        for block in have.iter() {
-            self.count_up(block);
-        }
-        if let Some(known) = self.peers.get_mut(&from) {
-            known.have = have;
-        }
-    }
-
     fn count_up(&mut self, block: BlockIndex) {
         let index = block.0 as usize;
         if self.counts.len() <= index {
@@ -418,160 +202,11 @@ impl Session {
         }
     }
 
-    pub(crate) fn handle_batches(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: PeerId,
-        batches: Vec<SignedBatch>,
-    ) -> Result<(), BadBatch> {
-        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
-            return Ok(());
-        };
-        let blocks = self.blocks();
-        for batch in batches {
-            if batch.version != version || cx.signs_falsely(&batch.signer) {
-                continue;
-            }
-            let signer = batch.signer;
-            match self.ledger.add(&version, blocks, batch) {
-                Ok(None) => {}
-                Ok(Some(index)) => {
-                    if let Some(known) = self.peers.get_mut(&from) {
-                        known.batches.insert(index);
-                    }
-                    if let Some(batch) = self.ledger.batch(index) {
-                        cx.out.push_back(Output::KeepBatch {
-                            task: self.task,
-                            batch: batch.clone(),
-                        });
-                    }
-                }
-                Err(BadBatch::Contradiction) => cx.blame(signer, BlameReason::FalseDigest),
-                Err(bad @ (BadBatch::Misplaced | BadBatch::Signature)) => return Err(bad),
-            }
-        }
-        Ok(())
-    }
-
-    /// A neighbour got further blocks. `false` if it names blocks that cannot be.
-    pub(crate) fn handle_have(&mut self, cx: &mut Context<'_>, from: PeerId, have: &Have) -> bool {
-        if self.meta.as_ref().map(|meta| meta.version) != Some(have.version) {
-            return true;
-        }
-        self.learn_length(cx, have.length);
-        let Some(blocks) = BlockSet::from_runs(
-            &have.runs,
-            self.blocks().unwrap_or(crate::layout::MAX_BLOCKS),
-        ) else {
-            return have.runs.is_empty();
-        };
-        let Some(known) = self.peers.get_mut(&from) else {
-            return true;
-        };
-        known.wants = have.wants;
-        let news: Vec<BlockIndex> = blocks
-            .iter()
-            .filter(|block| known.have.insert(*block))
-            .collect();
-        for block in news {
-            self.count_up(block);
-        }
-        if !have.wants {
-            self.end_uploads_to(cx, from);
-        }
-        self.offer(cx);
-        true
-    }
-
     /// Anything from a neighbour shows that it lives.
     pub(crate) fn heard(&mut self, now: Now, from: &PeerId) {
         if let Some(known) = self.peers.get_mut(from) {
             known.last_heard = now;
             known.silent = false;
-        }
-    }
-
-    /// A block is here and verified. Neighbours are told once its digest is signed.
-    pub(crate) fn gain(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
-        if !self.have.insert(block) {
-            return;
-        }
-        self.last_gain = cx.now;
-        if self.ledger.knows(block) {
-            self.announce(cx, block);
-        }
-    }
-
-    /// Puts a held block whose digest is signed on the next news.
-    pub(crate) fn announce(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
-        self.fresh.push(block);
-        if self.is_complete() && self.wants {
-            self.wants = false;
-            self.flush(cx);
-        } else if self.fresh.len() == 1 {
-            // With few blocks in all, each is news enough to be told at once.
-            let wait = if self.blocks().is_some_and(|blocks| blocks <= 16) {
-                Duration::ZERO
-            } else {
-                HAVE_BATCH
-            };
-            self.flush_at = Some(cx.now + wait);
-        }
-    }
-
-    /// Tells all neighbours of the fresh blocks, digests first.
-    fn flush(&mut self, cx: &mut Context<'_>) {
-        self.flush_at = None;
-        if self.fresh.is_empty() {
-            return;
-        }
-        let fresh: BlockSet = std::mem::take(&mut self.fresh).into_iter().collect();
-        if cx.view.leech() {
-            return self.tell_all(cx, &[], None);
-        }
-        let batches: std::collections::BTreeSet<BatchIndex> = fresh
-            .iter()
-            .filter_map(|block| self.ledger.batch_of(block))
-            .collect();
-        let batches: Vec<BatchIndex> = batches.into_iter().collect();
-        let partners: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.same_version)
-            .map(|(id, _)| *id)
-            .collect();
-        for peer in partners {
-            if self.peers.get(&peer).is_some_and(|known| known.wants) {
-                self.send_batches(cx, peer, &batches);
-            }
-        }
-        self.tell_all(cx, &fresh.runs(), None);
-        self.offer(cx);
-    }
-
-    fn tell_all(&mut self, cx: &mut Context<'_>, runs: &[Range<u32>], length: Option<u64>) {
-        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
-            return;
-        };
-        for (peer, known) in &self.peers {
-            // A neighbour that wants nothing more has no use for our news, but for the end of our own wanting.
-            if known.same_version && (known.wants || length.is_some() || !self.wants) {
-                let runs = if known.wants {
-                    runs.to_vec()
-                } else {
-                    Vec::new()
-                };
-                cx.send(
-                    *peer,
-                    Message::Have(Have {
-                        task: self.task,
-                        version,
-                        runs,
-                        length,
-                        wants: self.wants,
-                    }),
-                );
-            }
         }
     }
 

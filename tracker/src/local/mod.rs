@@ -1,5 +1,9 @@
 //! The Tracker that each node runs for itself: a switchboard between tasks, homes, neighbours and gossip.
 
+mod arrivals;
+mod dispatch;
+mod isolation;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -11,8 +15,8 @@ use crate::events::Progress;
 use crate::home::{Homes, SourceRules};
 use crate::ids::{BlockDigest, BlockIndex, TaskId};
 use crate::message::{Message, SignedBatch};
-use crate::meta::{Meta, SourceFailure, SourceHead};
-use crate::output::{BlameReason, Output, ReadPlan};
+use crate::meta::Meta;
+use crate::output::{BlameReason, Output};
 use crate::reads::Unsigned;
 use crate::session::Arrival;
 use crate::task::{Task, Wish};
@@ -25,8 +29,6 @@ const MAX_TASKS: usize = 16_384;
 const MAX_HOLDER_TASKS: usize = 16_384;
 /// Holders remembered for one task: as many as announce.
 const MAX_HOLDERS: usize = 16;
-/// Accusers that isolate a peer which this node has nothing against itself.
-const ACCUSERS: usize = 3;
 
 /// How a tracker behaves.
 #[derive(Debug, Clone)]
@@ -125,7 +127,7 @@ pub struct LocalTracker {
 /// Lends the parts that everything shares, beside the tasks and homes themselves.
 macro_rules! context {
     ($self:ident, $now:expr) => {
-        Context {
+        $crate::context::Context {
             now: $now,
             view: &$self.view,
             links: &$self.links,
@@ -139,6 +141,7 @@ macro_rules! context {
         }
     };
 }
+use context;
 
 impl LocalTracker {
     /// A tracker that knows nobody yet. Equal seeds and inputs give equal outputs.
@@ -224,142 +227,6 @@ impl LocalTracker {
         self.settle(now);
     }
 
-    /// Somebody accuses a peer: a hint, until enough say so.
-    fn accused(&mut self, peer: PeerId, by: PeerId) {
-        if peer == self.view.me()
-            || !self.view.contains(&peer)
-            || !self.view.contains(&by)
-            || peer == by
-        {
-            return;
-        }
-        let accusers = self.accusations.entry(peer).or_default();
-        accusers.insert(by);
-        if accusers.len() >= ACCUSERS && !self.isolated.contains_key(&peer) {
-            self.blamed.push((peer, BlameReason::Accused));
-        }
-    }
-
-    /// A peer's message.
-    ///
-    /// # Errors
-    /// A [`Violation`] is the peer's fault: nothing of the message was used. The owner scores it or drops the link.
-    pub fn handle_message(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        message: Message,
-    ) -> Result<(), Violation> {
-        if self.isolated.contains_key(&from) {
-            return Ok(());
-        }
-        let result = self.dispatch(now, from, message);
-        self.settle(now);
-        result
-    }
-
-    fn dispatch(&mut self, now: Now, from: PeerId, message: Message) -> Result<(), Violation> {
-        match message {
-            Message::Register(register) => {
-                let holders: Vec<PeerId> = self
-                    .holders
-                    .get(&register.task)
-                    .into_iter()
-                    .flatten()
-                    .copied()
-                    .collect();
-                let mut cx = context!(self, now);
-                self.homes
-                    .handle_register(&mut cx, from, register, &holders);
-            }
-            Message::LeaseReport(report) => {
-                let mut cx = context!(self, now);
-                self.homes.handle_report(&mut cx, from, report);
-            }
-            Message::Leave(task) => {
-                let mut cx = context!(self, now);
-                self.homes.handle_leave(&mut cx, from, &task);
-            }
-            Message::HomeProbe(probe) => {
-                let mut cx = context!(self, now);
-                self.homes.handle_probe(&mut cx, from, &probe);
-            }
-            Message::HomeState(state) => {
-                let mut cx = context!(self, now);
-                self.homes.handle_state(&mut cx, from, state);
-            }
-            Message::Registered(registered) => {
-                let mut cx = context!(self, now);
-                if let Some(task) = self.tasks.get_mut(&registered.task) {
-                    task.handle_registered(&mut cx, from, registered);
-                }
-            }
-            Message::Hello(_)
-            | Message::Batches(_)
-            | Message::Have(_)
-            | Message::Offer(_)
-            | Message::Want(_)
-            | Message::Decline(_)
-            | Message::Room(_)
-            | Message::Cancel(_)
-            | Message::Refuse(_)
-            | Message::Bye(_) => return self.dispatch_session(now, from, message),
-        }
-        Ok(())
-    }
-
-    fn dispatch_session(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        message: Message,
-    ) -> Result<(), Violation> {
-        let id = message.task();
-        let mut cx = context!(self, now);
-        let Some(task) = self.tasks.get_mut(&id) else {
-            if matches!(message, Message::Hello(_) | Message::Offer(_)) {
-                cx.send(from, Message::Bye(id));
-            }
-            return Ok(());
-        };
-        let session = &mut task.session;
-        session.heard(now, &from);
-        match message {
-            Message::Hello(hello) => {
-                if !session.handle_hello(&mut cx, from, &hello) {
-                    cx.send(from, Message::Bye(id));
-                }
-            }
-            Message::Batches(batches) => {
-                session
-                    .handle_batches(&mut cx, from, batches.batches)
-                    .map_err(|_| Violation::BadBatch)?;
-            }
-            Message::Have(have) => {
-                if !session.handle_have(&mut cx, from, &have) {
-                    return Err(Violation::NoSuchBlock);
-                }
-                task.length_may_be_known(&mut cx);
-            }
-            Message::Offer(offer) => session.handle_offer(&mut cx, from, &offer),
-            Message::Want(want) => session.handle_want(&mut cx, from, &want),
-            Message::Decline(decline) => {
-                session.handle_decline(&mut cx, from, decline.grant, decline.reason);
-            }
-            Message::Room(_) => session.handle_room(&mut cx, from),
-            Message::Cancel(cancel) => session.handle_cancel(&mut cx, from, cancel.block),
-            Message::Refuse(refuse) => session.handle_lost(&mut cx, from, refuse.block, true),
-            Message::Bye(_) => session.lose(&mut cx, &from),
-            Message::Register(_)
-            | Message::Registered(_)
-            | Message::LeaseReport(_)
-            | Message::Leave(_)
-            | Message::HomeProbe(_)
-            | Message::HomeState(_) => {}
-        }
-        Ok(())
-    }
-
     /// The link to a peer is up or gone. A failed [`Output::Connect`] is answered with `Down`.
     pub fn handle_link(&mut self, now: Now, peer: PeerId, state: LinkState) {
         match state {
@@ -393,152 +260,6 @@ impl LocalTracker {
         if let Some(mut task) = self.tasks.remove(id) {
             let mut cx = context!(self, now);
             task.leave(&mut cx);
-        }
-        self.settle(now);
-    }
-
-    /// The head of the source's answer. `None` tells the reader to stop.
-    pub fn handle_source_head(
-        &mut self,
-        now: Now,
-        id: &TaskId,
-        lease: u64,
-        head: &SourceHead,
-    ) -> Option<ReadPlan> {
-        let mut cx = context!(self, now);
-        let plan = self
-            .tasks
-            .get_mut(id)
-            .and_then(|task| task.handle_source_head(&mut cx, lease, head));
-        self.settle(now);
-        plan
-    }
-
-    /// Bytes of a read came: shows life within a block.
-    pub fn handle_source_bytes(&mut self, now: Now, id: &TaskId, lease: u64, bytes: u64) {
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.handle_source_bytes(&mut cx, lease, bytes);
-        }
-        self.settle(now);
-    }
-
-    /// A whole block was read and hashed; its bytes are parked until `Keep` or `Drop`.
-    pub fn handle_source_block(
-        &mut self,
-        now: Now,
-        id: &TaskId,
-        lease: u64,
-        block: BlockIndex,
-        digest: BlockDigest,
-    ) {
-        let mut cx = context!(self, now);
-        match self.tasks.get_mut(id) {
-            Some(task) => {
-                let unsigned = task.handle_source_block(&mut cx, lease, block, digest);
-                self.sign(*id, unsigned);
-            }
-            None => self.outputs.push_back(Output::Drop {
-                task: *id,
-                block,
-                origin: crate::output::Origin::Source(lease),
-            }),
-        }
-        self.settle(now);
-    }
-
-    /// A read ended: at its extent's end (of a stream: with the whole length), confirmed (304), or by a failure.
-    pub fn handle_source_end(
-        &mut self,
-        now: Now,
-        id: &TaskId,
-        lease: u64,
-        end: Result<Option<u64>, SourceFailure>,
-    ) {
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(id) {
-            let unsigned = task.handle_source_end(&mut cx, lease, end);
-            self.sign(*id, unsigned);
-        }
-        self.settle(now);
-    }
-
-    /// Bytes of a wanted block came from a peer.
-    pub fn handle_flow(&mut self, now: Now, from: &PeerId, id: &TaskId, block: BlockIndex) {
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.session.handle_flow(now, from, block);
-        }
-    }
-
-    /// The stream of a block from a peer broke.
-    pub fn handle_block_lost(&mut self, now: Now, from: PeerId, id: &TaskId, block: BlockIndex) {
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.session.handle_lost(&mut cx, from, block, false);
-        }
-        self.settle(now);
-    }
-
-    /// A block that [`Output::SendBlock`] asked for was taken by the peer (`done`), or could not be sent.
-    pub fn handle_block_sent(
-        &mut self,
-        now: Now,
-        to: PeerId,
-        id: &TaskId,
-        block: BlockIndex,
-        done: bool,
-    ) {
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.session.handle_sent(&mut cx, to, block, done);
-        }
-        self.settle(now);
-    }
-
-    /// The store lost a block that it was believed to hold (damage on disk).
-    pub fn handle_block_damaged(&mut self, now: Now, id: &TaskId, block: BlockIndex) {
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.session.have.remove(block);
-            task.complete_told = false;
-        }
-        self.settle(now);
-    }
-
-    /// The whole does not match the digest that a caller named.
-    pub fn handle_wrong_digest(&mut self, now: Now, id: &TaskId) {
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.handle_wrong_digest(&mut cx);
-        }
-        self.settle(now);
-    }
-
-    /// The signature that [`Output::Sign`] asked for.
-    pub fn handle_signature(&mut self, now: Now, request: u64, signature: [u8; 64]) {
-        let Some((id, unsigned)) = self.signing.remove(&request) else {
-            return;
-        };
-        let batch = SignedBatch {
-            version: unsigned.version,
-            signer: self.view.me(),
-            first: unsigned.first,
-            digests: unsigned.digests,
-            signature: signature.to_vec(),
-        };
-        let mut cx = context!(self, now);
-        if let Some(task) = self.tasks.get_mut(&id) {
-            task.handle_batch(&mut cx, batch);
-        }
-        self.settle(now);
-    }
-
-    /// Isolates a peer that broke the protocol outside this machine, or ends its isolation.
-    pub fn set_isolated(&mut self, now: Now, peer: PeerId, reason: Option<BlameReason>) {
-        if let Some(reason) = reason {
-            self.blamed.push((peer, reason))
-        } else {
-            self.isolated.remove(&peer);
-            self.accusations.remove(&peer);
         }
         self.settle(now);
     }
@@ -630,16 +351,6 @@ impl LocalTracker {
         self.homes.acting()
     }
 
-    fn sign(&mut self, id: TaskId, unsigned: Option<Unsigned>) {
-        let Some(unsigned) = unsigned else { return };
-        let request = self.next_signing;
-        self.next_signing += 1;
-        let bytes =
-            SignedBatch::signing_bytes(&unsigned.version, unsigned.first, &unsigned.digests);
-        self.signing.insert(request, (id, unsigned));
-        self.outputs.push_back(Output::Sign { request, bytes });
-    }
-
     /// Carries out what one input set off within the machine: words to itself, and peers to isolate.
     fn settle(&mut self, now: Now) {
         loop {
@@ -651,24 +362,6 @@ impl LocalTracker {
             } else {
                 return;
             }
-        }
-    }
-
-    fn isolate(&mut self, now: Now, peer: PeerId, reason: BlameReason) {
-        if peer == self.view.me() || self.isolated.contains_key(&peer) {
-            return;
-        }
-        self.isolated.insert(peer, reason);
-        self.for_wanted(now, |task, cx| task.isolate(cx, &peer, reason));
-        let mut cx = context!(self, now);
-        self.homes.handle_down(&mut cx, &peer);
-        self.outputs.push_back(Output::Blame { peer, reason });
-        if reason != BlameReason::Accused {
-            self.outputs.push_back(Output::Publish {
-                subject: peer.into(),
-                kind: EventKind::Isolate,
-                body: bytes::Bytes::copy_from_slice(reason.as_str().as_bytes()),
-            });
         }
     }
 }

@@ -1,0 +1,142 @@
+//! How a world begins: its nodes, their starts and the faults to come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use dfnode_gossip::{Gossip, Labels, Member, Now, PeerId};
+use dfnode_tracker::{Config, LocalTracker, MemberChange};
+use ed25519_dalek::SigningKey;
+
+use super::{Happening, World, micros};
+use crate::node::SimNode;
+use crate::scenario::{Fault, Membership};
+
+/// With gossip, the cluster lives for so long before the first start.
+const SETTLING: Duration = Duration::from_secs(6);
+
+impl World {
+    pub(super) fn add_node(&mut self, number: usize, bytes_per_sec: f64) {
+        let key = SigningKey::from_bytes(
+            blake3::hash(format!("{}/{number}", self.scenario.seed).as_bytes()).as_bytes(),
+        );
+        let peer = PeerId::from_bytes(*key.verifying_key().as_bytes());
+        let port = u16::try_from(number % 60_000).unwrap_or(0) + 1;
+        let high = u8::try_from(number / 60_000).unwrap_or(0);
+        let member = Member {
+            peer,
+            addrs: vec![SocketAddr::from((Ipv4Addr::new(10, 0, 0, high), port))],
+            generation: 1,
+            labels: Labels::default(),
+        };
+        let seed = self.draw();
+        let gossip = (self.scenario.membership == Membership::Gossip).then(|| {
+            Gossip::new(
+                dfnode_gossip::Config::default(),
+                member.clone(),
+                seed,
+                Now::from_micros(0),
+            )
+        });
+        let mut tracker = LocalTracker::new(&Config::default(), peer, self.draw());
+        tracker.set_ready(Now::from_micros(0));
+        self.index.insert(peer, number);
+        self.links.add_host(bytes_per_sec, bytes_per_sec);
+        self.nodes.push(SimNode {
+            member,
+            key,
+            tracker,
+            gossip,
+            alive: true,
+            liar: false,
+            started: None,
+            finished: None,
+            reads: BTreeMap::new(),
+            sending: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            wrong: BTreeSet::new(),
+            links: BTreeSet::new(),
+            dialling: BTreeSet::new(),
+            timer: None,
+            control_bytes: 0,
+            gossip_bytes: 0,
+        });
+    }
+
+    /// Puts starts and faults on the calendar, and makes nodes known to each other.
+    pub(super) fn prepare(&mut self) {
+        let settle = match self.scenario.membership {
+            Membership::Gossip => {
+                for node in 1..self.nodes.len() {
+                    let delay = Duration::from_millis(node as u64 * 2000 / self.nodes.len() as u64);
+                    self.later(
+                        delay,
+                        Happening::Sync {
+                            from: node,
+                            to: node / 2,
+                        },
+                    );
+                    self.later(
+                        delay + Duration::from_secs(2),
+                        Happening::Sync { from: node, to: 0 },
+                    );
+                }
+                SETTLING
+            }
+            Membership::Told { .. } => {
+                self.introduce_all();
+                Duration::ZERO
+            }
+        };
+        self.first_start = micros(settle);
+        for node in 0..self.nodes.len() {
+            let spread = self.draw() % micros(self.scenario.spread).max(1);
+            self.at(self.first_start + spread, Happening::Starts { node });
+        }
+        for fault in self.scenario.faults.clone() {
+            match fault {
+                Fault::Crash { at, share } => {
+                    for node in self.some(share) {
+                        self.at(self.first_start + micros(at), Happening::Dies { node });
+                    }
+                }
+                Fault::SourceGone { at } => {
+                    self.at(self.first_start + micros(at), Happening::SourceGone);
+                }
+                Fault::Liars { share } => {
+                    for node in self.some(share) {
+                        self.nodes[node].liar = true;
+                    }
+                }
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.drain(node);
+        }
+    }
+
+    fn introduce_all(&mut self) {
+        let members: Vec<Member> = self.nodes.iter().map(|node| node.member.clone()).collect();
+        for node in &mut self.nodes {
+            for member in &members {
+                node.tracker
+                    .handle_member(Now::from_micros(0), &MemberChange::Up(member.clone()));
+            }
+        }
+    }
+
+    fn some(&mut self, share: f64) -> Vec<usize> {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a few thousand nodes"
+        )]
+        let count = (self.nodes.len() as f64 * share).round() as usize;
+        let mut all: Vec<(u64, usize)> = (0..self.nodes.len())
+            .map(|node| (self.draw(), node))
+            .collect();
+        all.sort_unstable();
+        all.into_iter().take(count).map(|(_, node)| node).collect()
+    }
+}

@@ -1,0 +1,166 @@
+//! Messages, packets and links between nodes.
+
+use bytes::Bytes;
+use dfnode_gossip::{Output as GossipOutput, PeerId};
+use dfnode_tracker::{LinkState, MemberChange, Message, wire};
+use ed25519_dalek::Signer as _;
+
+use super::{Happening, World};
+
+/// Bytes that a sealed packet or a QUIC frame adds to a control message, about.
+const CONTROL_OVERHEAD: u64 = 40;
+
+impl World {
+    pub(super) fn message(&mut self, from: usize, to: usize, bytes: &[u8]) {
+        let (now, peer) = (self.clock(), self.nodes[from].member.peer);
+        let Ok(Some(message)) = wire::decode(bytes) else {
+            return;
+        };
+        let linked = self.nodes[to].links.contains(&peer);
+        if message.needs_link() && !linked {
+            return;
+        }
+        let Some(node) = self.alive(to) else { return };
+        let _ = node.tracker.handle_message(now, peer, message);
+        self.drain(to);
+    }
+
+    /// A push/pull, in one step.
+    pub(super) fn sync(&mut self, from: usize, to: usize) {
+        let now = self.clock();
+        if !self.nodes[from].alive || !self.nodes[to].alive || from == to {
+            return;
+        }
+        let (one, other) = (self.nodes[from].member.peer, self.nodes[to].member.peer);
+        let Some(open) = self.nodes[from]
+            .gossip
+            .as_mut()
+            .map(|gossip| gossip.sync_open(now))
+        else {
+            return;
+        };
+        let Some(Ok(answer)) = self.nodes[to]
+            .gossip
+            .as_mut()
+            .map(|gossip| gossip.sync_answer(now, one, &open))
+        else {
+            return;
+        };
+        let Some(Ok(last)) = self.nodes[from]
+            .gossip
+            .as_mut()
+            .map(|gossip| gossip.sync_finish(now, other, &answer))
+        else {
+            return;
+        };
+        self.nodes[from].gossip_bytes += (open.len() + last.len()) as u64;
+        self.nodes[to].gossip_bytes += answer.len() as u64;
+        if let Some(gossip) = self.nodes[to].gossip.as_mut() {
+            let _ = gossip.sync_close(now, one, &last);
+        }
+        self.drain(from);
+        self.drain(to);
+    }
+
+    pub(super) fn linked(&mut self, one: usize, other: usize) {
+        let now = self.clock();
+        let (a, b) = (self.nodes[one].member.peer, self.nodes[other].member.peer);
+        self.nodes[one].dialling.remove(&b);
+        if !self.nodes[one].alive {
+            return;
+        }
+        if !self.nodes[other].alive {
+            self.nodes[one].tracker.handle_link(now, b, LinkState::Down);
+            self.drain(one);
+            return;
+        }
+        for (here, peer) in [(one, b), (other, a)] {
+            if self.nodes[here].links.insert(peer) {
+                self.nodes[here]
+                    .tracker
+                    .handle_link(now, peer, LinkState::Up);
+            }
+        }
+        self.drain(one);
+        self.drain(other);
+    }
+
+    pub(super) fn link_broke(&mut self, node: usize, peer: usize) {
+        let (now, gone) = (self.clock(), self.nodes[peer].member.peer);
+        if self.nodes[node].alive && self.nodes[node].links.remove(&gone) {
+            self.nodes[node]
+                .tracker
+                .handle_link(now, gone, LinkState::Down);
+            self.drain(node);
+        }
+    }
+
+    pub(super) fn send(&mut self, index: usize, to: PeerId, message: &Message) {
+        let Some(to) = self.index.get(&to).copied() else {
+            return;
+        };
+        let bytes = Bytes::from(wire::encode(message));
+        self.nodes[index].control_bytes += bytes.len() as u64 + CONTROL_OVERHEAD;
+        self.later(
+            self.scenario.latency,
+            Happening::Message {
+                from: index,
+                to,
+                bytes,
+            },
+        );
+    }
+
+    pub(super) fn connect(&mut self, index: usize, peer: PeerId) {
+        let Some(other) = self.index.get(&peer).copied() else {
+            return;
+        };
+        if self.nodes[index].dialling.insert(peer) {
+            // One and a half round trips of QUIC, one of admission.
+            self.later(
+                self.scenario.latency * 5,
+                Happening::Linked { one: index, other },
+            );
+        }
+    }
+
+    pub(super) fn perform_gossip(&mut self, index: usize, output: GossipOutput) {
+        let now = self.clock();
+        match output {
+            GossipOutput::Datagram { to, bytes } => {
+                self.nodes[index].gossip_bytes += bytes.len() as u64 + 97;
+                if let Some(to) = self.index.get(&to.peer).copied() {
+                    self.later(
+                        self.scenario.latency,
+                        Happening::Gossip {
+                            from: index,
+                            to,
+                            bytes,
+                        },
+                    );
+                }
+            }
+            GossipOutput::Up(member) | GossipOutput::Changed(member) => {
+                self.nodes[index]
+                    .tracker
+                    .handle_member(now, &MemberChange::Up(member));
+            }
+            GossipOutput::Down(peer) => self.nodes[index]
+                .tracker
+                .handle_member(now, &MemberChange::Down(peer)),
+            GossipOutput::Event(event) => self.nodes[index].tracker.handle_event(now, &event),
+            GossipOutput::SyncWith(member) => {
+                if let Some(to) = self.index.get(&member.peer).copied() {
+                    self.later(self.scenario.latency, Happening::Sync { from: index, to });
+                }
+            }
+            GossipOutput::Sign { request, bytes } => {
+                let signature = self.nodes[index].key.sign(&bytes).to_bytes();
+                if let Some(gossip) = self.nodes[index].gossip.as_mut() {
+                    gossip.handle_signature(now, request, signature);
+                }
+            }
+            GossipOutput::Removed { .. } | GossipOutput::Renewed(_) => {}
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is done when registrants wait for blocks that nobody may hold any more.
+
+use std::time::Duration;
+
+use dfnode_gossip::PeerId;
+
+use super::grants::SourceRules;
+use super::table::Table;
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::message::Outcome;
+
+/// How long a registrant has to say that it lives, when it matters.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+/// A registrant heard from within this time counts as alive without being asked.
+const FRESH: Duration = Duration::from_millis(300);
+/// Registrants asked at once whether they live.
+const MAX_ASKED: usize = 64;
+
+impl Table {
+    /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
+    pub(super) fn begin_census(&mut self, cx: &mut Context<'_>) {
+        if self.census_until.is_some() || !self.leases.may_have_lost() {
+            return;
+        }
+        self.census_until = Some(cx.now + REPORT_PATIENCE);
+        let mut stale: Vec<(u64, PeerId)> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| cx.now.saturating_since(known.heard) > FRESH)
+            .map(|(peer, _)| (cx.chance.next(), *peer))
+            .collect();
+        stale.sort_unstable();
+        for (_, peer) in stale.into_iter().take(MAX_ASKED) {
+            if let Some(known) = self.registrants.get_mut(&peer) {
+                known.asked = Some(cx.now);
+            }
+            self.tell(cx, peer, 0, Outcome::Report);
+        }
+    }
+
+    /// Who did not answer is gone; what nobody holds is to be read again.
+    pub(super) fn end_census(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        self.census_until = None;
+        let gone: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.asked.is_some())
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in &gone {
+            self.registrants.remove(peer);
+            self.leases.revoke_of(peer);
+        }
+        let mut held = BlockSet::new();
+        for known in self.registrants.values() {
+            for block in known.holds.iter() {
+                held.insert(block);
+            }
+        }
+        self.leases.return_lost(&held);
+        self.changed(cx.now);
+        let waiting: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.wants)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in waiting {
+            let lease = self.next_lease(cx, rules, peer);
+            self.welcome(cx, peer, 0, lease, &[]);
+        }
+        self.fail_if_hopeless(cx);
+    }
+}

@@ -1,0 +1,179 @@
+//! Readers that fail or fall silent: what is tried again, and when a task is given up.
+
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use super::grants::SourceRules;
+use super::leases::LEASE_PATIENCE;
+use super::table::{Role, Table};
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::message::{Extent, Outcome};
+use crate::meta::SourceFailure;
+
+/// Failures in a row, without a byte between them, after which a task is given up.
+const MAX_FAILURES: u32 = 5;
+/// The first pause after a failure that may pass; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// A source that asks for more patience than this is not waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
+/// Versions that one table may see before it gives up.
+const MAX_VERSIONS: u32 = 4;
+/// While the source is down, what was valid counts as valid for this long more.
+const STALE_IF_DOWN: Duration = Duration::from_secs(10);
+
+impl Table {
+    pub(super) fn lease_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        id: u64,
+        failure: &SourceFailure,
+    ) {
+        let revoked = self.leases.revoke(id);
+        let validating =
+            revoked.is_some_and(|out| matches!(out.lease.extent, Extent::Validate { .. }));
+        match failure {
+            SourceFailure::Refused { .. } => {
+                self.leases.refused.insert(from);
+                if let Some(known) = self.registrants.get_mut(&from) {
+                    known.can_read = false;
+                }
+                self.leases
+                    .failed
+                    .get_or_insert_with(|| (failure.clone(), Now::from_micros(0)));
+                self.fail_if_hopeless(cx);
+            }
+            SourceFailure::NotFound | SourceFailure::Final { .. } => self.give_up(cx, failure),
+            SourceFailure::Changed => {
+                self.leases.versions += 1;
+                let gone: Vec<(u64, PeerId)> = self
+                    .leases
+                    .out
+                    .iter()
+                    .map(|(id, out)| (*id, out.holder))
+                    .collect();
+                for (lease, holder) in gone {
+                    self.tell(cx, holder, 0, Outcome::LeaseGone { lease });
+                }
+                self.leases.out.clear();
+                self.leases.forget_version();
+                for known in self.registrants.values_mut() {
+                    known.holds = BlockSet::new();
+                    known.unspread = 0;
+                }
+                if self.leases.versions >= MAX_VERSIONS {
+                    self.leases.versions = 0;
+                    self.give_up(cx, &SourceFailure::Changed);
+                }
+            }
+            SourceFailure::Busy { .. } | SourceFailure::Transient { .. } if validating => {
+                // The source is down: what was current when it was last up is the best there is.
+                self.leases.validated = Some(cx.now);
+                self.leases.not_before = Some(cx.now + STALE_IF_DOWN);
+                self.release_validated(cx, from);
+            }
+            SourceFailure::Busy { retry_after_ms, .. } => {
+                let wait = Duration::from_millis(*retry_after_ms);
+                self.pause(cx, failure, wait, wait > MAX_RETRY_AFTER);
+            }
+            SourceFailure::Transient { .. } => {
+                let wait = FIRST_PAUSE * (1 << self.leases.failures.min(6));
+                self.pause(cx, failure, wait, false);
+            }
+        }
+    }
+
+    fn pause(
+        &mut self,
+        cx: &mut Context<'_>,
+        failure: &SourceFailure,
+        wait: Duration,
+        too_long: bool,
+    ) {
+        self.leases.failures += 1;
+        if too_long || self.leases.failures >= MAX_FAILURES {
+            self.give_up(cx, failure);
+        } else {
+            self.leases.not_before = Some(cx.now + wait);
+        }
+    }
+
+    /// Nobody can get the rest from the source: tells all who still want it.
+    fn give_up(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
+        self.leases.failures = 0;
+        self.leases.not_before = None;
+        self.leases.failed = Some((failure.clone(), cx.now));
+        if matches!(failure, SourceFailure::NotFound) {
+            self.leases.forget_version();
+        }
+        self.tell_failed(cx, failure);
+    }
+
+    fn tell_failed(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
+        let wanting: Vec<PeerId> = self
+            .registrants
+            .iter()
+            .filter(|(_, known)| known.wants)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in wanting {
+            self.tell(
+                cx,
+                peer,
+                0,
+                Outcome::Failed {
+                    failure: failure.clone(),
+                },
+            );
+            if let Some(known) = self.registrants.get_mut(&peer) {
+                known.wants = false;
+            }
+        }
+    }
+
+    /// Ends the waiting of registrants when blocks are unread, nobody reads and nobody may.
+    pub(super) fn fail_if_hopeless(&mut self, cx: &mut Context<'_>) {
+        let reader_left = self
+            .registrants
+            .values()
+            .any(|known| known.wants && known.can_read);
+        if self.role != Role::Granting
+            || reader_left
+            || !self.leases.out.is_empty()
+            || !self.leases.has_work()
+        {
+            return;
+        }
+        let nobody = || SourceFailure::Final {
+            what: "no peer has all of this, and no node that wants it may read the source"
+                .to_owned(),
+        };
+        match self.leases.failure() {
+            Some(failure) => self.give_up(cx, &failure),
+            // No verdict on the source: whoever comes next may read it.
+            None => self.tell_failed(cx, &nobody()),
+        }
+    }
+
+    /// Takes leases back from readers that fell silent, and grants again after a pause.
+    pub(super) fn expire_leases(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        let silent: Vec<(u64, PeerId)> = self
+            .leases
+            .out
+            .iter()
+            .filter(|(_, out)| cx.now.saturating_since(out.reported) >= LEASE_PATIENCE)
+            .map(|(id, out)| (*id, out.holder))
+            .collect();
+        for (id, holder) in silent {
+            self.leases.revoke(id);
+            self.tell(cx, holder, 0, Outcome::LeaseGone { lease: id });
+            self.changed(cx.now);
+        }
+        if self.leases.not_before.is_some_and(|at| cx.now >= at) {
+            self.leases.not_before = None;
+        }
+        self.grant_others(cx, rules);
+    }
+}

@@ -1,0 +1,280 @@
+//! What a table knows of its source: the version, what is unread, and who reads what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use crate::blocks::BlockSet;
+use crate::ids::BlockIndex;
+use crate::message::{Extent, Holds, Lease, TableCopy};
+use crate::meta::{Meta, SourceFailure};
+
+/// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
+pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// For this long a failure also answers those who come after it: they asked at the same moment.
+const FAILURE_TTL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+pub(super) struct Out {
+    pub(super) holder: PeerId,
+    pub(super) lease: Lease,
+    /// Blocks to read; of a probe or a stream not known before its head is.
+    pub(super) run: Range<u32>,
+    pub(super) read_to: u32,
+    pub(super) reported: Now,
+}
+
+/// What a table knows of its source.
+#[derive(Debug)]
+pub(super) struct Leases {
+    pub(super) meta: Option<Meta>,
+    pub(super) unread: BlockSet,
+    pub(super) out: BTreeMap<u64, Out>,
+    pub(super) refused: BTreeSet<PeerId>,
+    pub(super) validated: Option<Now>,
+    pub(super) not_before: Option<Now>,
+    pub(super) failures: u32,
+    pub(super) failed: Option<(SourceFailure, Now)>,
+    pub(super) versions: u32,
+    /// Blocks of the whole version that leases have brought so far.
+    pub(super) brought: u64,
+}
+
+impl Leases {
+    pub(super) const fn new() -> Self {
+        Self {
+            meta: None,
+            unread: BlockSet::new(),
+            out: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            validated: None,
+            not_before: None,
+            failures: 0,
+            failed: None,
+            versions: 0,
+            brought: 0,
+        }
+    }
+
+    pub(super) const fn read_blocks(&self) -> u64 {
+        self.brought
+    }
+
+    pub(super) fn copy(&self, now: Now) -> TableCopy {
+        TableCopy {
+            meta: self.meta.clone(),
+            unread: Holds::pack(&self.unread, None),
+            leases: self
+                .out
+                .values()
+                .map(|out| (out.holder, out.lease.clone(), out.read_to))
+                .collect(),
+            validated_ms: self.validated_ms(now),
+        }
+    }
+
+    fn validated_ms(&self, now: Now) -> u64 {
+        self.validated.map_or(u64::MAX, |at| {
+            u64::try_from(now.saturating_since(at).as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+
+    pub(super) fn adopt(&mut self, now: Now, copy: TableCopy) {
+        let Some(meta) = copy.meta else {
+            for (holder, lease, read_to) in copy.leases {
+                self.enter_lease(now, holder, lease, read_to);
+            }
+            return;
+        };
+        self.validated = before(now, copy.validated_ms);
+        self.unread = copy.unread.unpack(None).unwrap_or_default();
+        self.meta = Some(meta);
+        self.out.clear();
+        for (holder, lease, read_to) in copy.leases {
+            self.enter_lease(now, holder, lease, read_to);
+        }
+    }
+
+    pub(super) fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
+        let run = match &lease.extent {
+            Extent::Probe | Extent::Validate { .. } => 0..0,
+            Extent::Blocks { run, .. } => run.clone(),
+        };
+        self.unread.remove_run(run.clone());
+        self.out.insert(
+            lease.id,
+            Out {
+                holder,
+                lease,
+                run,
+                read_to,
+                reported: now,
+            },
+        );
+    }
+
+    /// A holder brings its version to a table that knows none.
+    pub(super) fn adopt_meta(&mut self, now: Now, meta: Meta, validated_ms: u64) {
+        self.unread = if meta.single {
+            BlockSet::new()
+        } else {
+            BlockSet::all(meta.layout.blocks().unwrap_or(0))
+        };
+        self.validated = before(now, validated_ms);
+        self.meta = Some(meta);
+    }
+
+    pub(super) fn note_held(&mut self, holds: &BlockSet) {
+        for block in holds.iter() {
+            self.unread.remove(block);
+        }
+    }
+
+    /// A registrant reads under a lease that another home gave.
+    pub(super) fn note_lease(&mut self, now: Now, holder: PeerId, lease: Lease) {
+        if !self.out.contains_key(&lease.id) && self.out.len() < 64 {
+            let start = match &lease.extent {
+                Extent::Blocks { run, .. } => run.start,
+                Extent::Probe | Extent::Validate { .. } => 0,
+            };
+            self.enter_lease(now, holder, lease, start);
+        }
+    }
+
+    pub(super) fn touch_all(&mut self, now: Now) {
+        for out in self.out.values_mut() {
+            out.reported = now;
+        }
+    }
+
+    /// The version as far as this registrant may rely on it: nothing while it must be validated first.
+    pub(super) fn meta_for(&self, _to: &PeerId) -> Option<Meta> {
+        let validating = self
+            .out
+            .values()
+            .any(|out| matches!(out.lease.extent, Extent::Validate { .. }));
+        self.meta.clone().filter(|_| !validating)
+    }
+
+    /// Takes back every lease of a node. Whether it had one.
+    pub(super) fn revoke_of(&mut self, peer: &PeerId) -> bool {
+        let ids: Vec<u64> = self
+            .out
+            .iter()
+            .filter(|(_, out)| out.holder == *peer)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &ids {
+            self.revoke(*id);
+        }
+        !ids.is_empty()
+    }
+
+    /// Takes a lease back; what it has not read is unread again.
+    pub(super) fn revoke(&mut self, id: u64) -> Option<Out> {
+        let out = self.out.remove(&id)?;
+        let Some(meta) = &self.meta else {
+            return Some(out);
+        };
+        if meta.single && !matches!(out.lease.extent, Extent::Validate { .. }) {
+            // Nobody can go on where this reader stopped: the next read is another version.
+            self.forget_version();
+            return Some(out);
+        }
+        let end = out.run.end.min(meta.layout.blocks().unwrap_or(out.run.end));
+        self.unread.insert_run(out.read_to.max(out.run.start)..end);
+        Some(out)
+    }
+
+    pub(super) fn forget_version(&mut self) {
+        self.meta = None;
+        self.unread = BlockSet::new();
+        self.validated = None;
+        self.brought = 0;
+    }
+
+    /// Whether blocks may have died with their holders: all are read, yet some registrant waits.
+    pub(super) fn may_have_lost(&self) -> bool {
+        self.meta.is_some() && self.unread.is_empty()
+    }
+
+    /// What no lease covers and nobody in `held` has is unread.
+    pub(super) fn return_lost(&mut self, held: &BlockSet) {
+        let Some(meta) = &self.meta else { return };
+        let Some(blocks) = meta.layout.blocks() else {
+            return;
+        };
+        let mut safe = held.clone();
+        for out in self.out.values() {
+            safe.insert_run(out.run.start..out.run.end.min(blocks));
+        }
+        let lost: BlockSet = BlockSet::all(blocks).minus(&safe).collect();
+        if lost.is_empty() {
+            return;
+        }
+        if meta.single {
+            self.forget_version();
+        } else {
+            self.unread = lost;
+        }
+    }
+
+    pub(super) fn fails_now(&self, now: Now) -> bool {
+        self.failed
+            .as_ref()
+            .is_some_and(|(_, at)| now.saturating_since(*at) < FAILURE_TTL)
+    }
+
+    pub(super) fn failure(&self) -> Option<SourceFailure> {
+        self.failed.as_ref().map(|(failure, _)| failure.clone())
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Now> {
+        let silent = self
+            .out
+            .values()
+            .map(|out| out.reported + LEASE_PATIENCE)
+            .min();
+        let paused = self.not_before.filter(|_| self.has_work());
+        [silent, paused].into_iter().flatten().min()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.meta.is_none() || !self.unread.is_empty()
+    }
+
+    pub(super) fn held_by(&self, peer: &PeerId) -> usize {
+        self.out.values().filter(|out| out.holder == *peer).count()
+    }
+
+    /// The next extent that nobody reads: within one piece, lowest first.
+    pub(super) fn next_extent(&self, meta: &Meta) -> Option<Range<u32>> {
+        let first = self.unread.iter().next()?;
+        let piece_end = meta.layout.blocks_of(meta.layout.piece_of(first)).end;
+        let mut end = first.0 + 1;
+        while end < piece_end && self.unread.contains(BlockIndex(end)) {
+            end += 1;
+        }
+        // A source without ranges is read in one go, whatever the pieces.
+        if meta.ranges {
+            Some(first.0..end)
+        } else {
+            meta.layout.blocks().map(|blocks| first.0..blocks)
+        }
+    }
+}
+
+fn before(now: Now, age_ms: u64) -> Option<Now> {
+    now.as_micros()
+        .checked_sub(age_ms.checked_mul(1000)?)
+        .map(Now::from_micros)
+}
+
+pub(super) fn lease_start(lease: &Lease) -> u32 {
+    match &lease.extent {
+        Extent::Blocks { run, .. } => run.start,
+        Extent::Probe | Extent::Validate { .. } => 0,
+    }
+}

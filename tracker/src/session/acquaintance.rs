@@ -1,0 +1,212 @@
+//! Neighbours: how they are met, greeted and lost.
+
+use dfnode_gossip::{Now, PeerId};
+
+use super::neighbour::{Acquaintance, Neighbour, Upload};
+use super::{MAX_NEIGHBOURS, Session};
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::ledger::BatchIndex;
+use crate::message::{Batches, Hello, Holds, Message, PeerRef};
+use crate::output::Output;
+use crate::wire::MAX_BATCHES;
+
+impl Session {
+    /// Gets acquainted with peers that a home or gossip named.
+    pub(crate) fn meet(&mut self, cx: &mut Context<'_>, peers: &[PeerRef]) {
+        for named in peers {
+            let known = self.peers.contains_key(&named.peer);
+            if known
+                || named.peer == cx.view.me()
+                || cx.is_isolated(&named.peer)
+                || self.peers.len() >= MAX_NEIGHBOURS
+            {
+                continue;
+            }
+            self.peers
+                .insert(named.peer, Neighbour::new(cx.now, Acquaintance::Dialling));
+            if cx.links.contains(&named.peer) {
+                self.greet(cx, named.peer);
+            } else {
+                cx.out.push_back(Output::Connect {
+                    peer: named.clone(),
+                });
+            }
+        }
+        self.arm_tick(cx.now);
+    }
+
+    pub(crate) fn link_up(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|known| known.state == Acquaintance::Dialling)
+        {
+            self.greet(cx, peer);
+        }
+    }
+
+    /// The link to a neighbour is gone, or it left the session, or it is isolated.
+    pub(crate) fn lose(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        let Some(lost) = self.peers.remove(peer) else {
+            return;
+        };
+        self.uncount(&lost.have);
+        cx.slots.free_uploads(lost.uploads.len());
+        for upload in lost.uploads.values() {
+            if let Upload::Sending { block, .. } = upload {
+                cx.out.push_back(Output::StopSend {
+                    to: *peer,
+                    task: self.task,
+                    block: *block,
+                });
+            }
+        }
+        self.release_wanted_of(cx, peer);
+        self.offer(cx);
+    }
+
+    pub(super) fn greet(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.state == Acquaintance::Dialling {
+            known.state = Acquaintance::Greeted;
+        }
+        let blocks = self.meta.as_ref().and_then(|meta| meta.layout.blocks());
+        // What is held but not signed yet is told when it can be verified.
+        let told: BlockSet = self
+            .have
+            .iter()
+            .filter(|block| self.ledger.knows(*block))
+            .collect();
+        let hello = Hello {
+            task: self.task,
+            meta: self.meta.clone(),
+            holds: if cx.view.leech() {
+                Holds::Nothing
+            } else {
+                Holds::pack(&told, blocks)
+            },
+            wants: self.wants,
+            age_ms: u64::try_from(cx.now.saturating_since(self.began).as_millis())
+                .unwrap_or(u64::MAX),
+        };
+        let batches: Vec<BatchIndex> = told
+            .iter()
+            .filter_map(|block| self.ledger.batch_of(block))
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        cx.send(peer, Message::Hello(hello));
+        if !cx.view.leech() {
+            self.send_batches(cx, peer, &batches);
+        }
+    }
+
+    /// Sends those of `batches` that the neighbour has not got from or given to us.
+    pub(super) fn send_batches(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        batches: &[BatchIndex],
+    ) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let mut unsent = Vec::new();
+        for index in batches {
+            if known.batches.insert(*index) {
+                unsent.extend(self.ledger.batch(*index).cloned());
+            }
+        }
+        for batches in unsent.chunks(MAX_BATCHES) {
+            cx.send(
+                peer,
+                Message::Batches(Batches {
+                    task: self.task,
+                    batches: batches.to_vec(),
+                }),
+            );
+        }
+    }
+
+    /// A neighbour says who it is. `false` if there is no place for it.
+    pub(crate) fn handle_hello(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        hello: &Hello,
+    ) -> bool {
+        if !self.peers.contains_key(&from)
+            && self.peers.len() >= MAX_NEIGHBOURS
+            && !self.make_place(cx)
+        {
+            return false;
+        }
+        let now = cx.now;
+        let known = self
+            .peers
+            .entry(from)
+            .or_insert_with(|| Neighbour::new(now, Acquaintance::Dialling));
+        let greeted = known.state != Acquaintance::Dialling;
+        let theirs = hello.meta.as_ref().map(|meta| meta.version);
+        let changed = std::mem::replace(&mut known.version, theirs) != theirs;
+        let old = std::mem::take(&mut known.have);
+        let version = self.meta.as_ref().map(|meta| meta.version);
+        if changed && greeted && theirs == version {
+            // What it was told before it had this version it could not use: tell it all again.
+            known.batches.clear();
+        }
+        self.uncount(&old);
+        if !greeted || (changed && theirs == version && theirs.is_some()) {
+            self.greet(cx, from);
+        }
+        let same = version.is_some() && theirs == version;
+        if let (true, Some(theirs)) = (same, &hello.meta) {
+            self.learn_length(cx, theirs.layout.length());
+        }
+        let blocks = self.blocks();
+        let Some(known) = self.peers.get_mut(&from) else {
+            return false;
+        };
+        known.state = Acquaintance::Known;
+        known.same_version = same;
+        known.wants = hello.wants;
+        known.last_heard = now;
+        known.silent = false;
+        known.declined = None;
+        known.began = Now::from_micros(
+            now.as_micros()
+                .saturating_sub(hello.age_ms.saturating_mul(1000)),
+        );
+        if same && let Some(have) = hello.holds.unpack(blocks) {
+            self.set_have(from, have);
+        }
+        self.arm_tick(now);
+        self.offer(cx);
+        true
+    }
+
+    /// Lets a neighbour go that neither gives nor takes. `false` if each does.
+    fn make_place(&mut self, cx: &mut Context<'_>) -> bool {
+        let idle = self
+            .peers
+            .iter()
+            .find(|(_, peer)| !peer.wants && (!self.wants || !peer.have.has_beyond(&self.have)))
+            .map(|(id, _)| *id);
+        let Some(idle) = idle else { return false };
+        cx.send(idle, Message::Bye(self.task));
+        self.lose(cx, &idle);
+        true
+    }
+
+    fn set_have(&mut self, from: PeerId, have: BlockSet) {
+        for block in have.iter() {
+            self.count_up(block);
+        }
+        if let Some(known) = self.peers.get_mut(&from) {
+            known.have = have;
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a task says to its home, and what it makes of the answers.
+
+use std::time::Duration;
+
+use dfnode_gossip::PeerId;
+
+use super::Task;
+use crate::context::Context;
+use crate::message::{
+    Extent, Holds, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
+};
+use crate::meta::Meta;
+use crate::output::{Output, TaskFailure};
+use crate::reads::Purpose;
+use crate::registration::Step;
+
+/// Reads of its own that a node may have under way for one task.
+const MAX_READS: usize = 8;
+
+impl Task {
+    pub(super) fn ask_if_due(&mut self, cx: &mut Context<'_>, interested: usize) -> Option<Step> {
+        let gained = self.is_wanted().then_some(self.session.last_gain);
+        let waiting = gained.filter(|_| !self.complete_told);
+        let peers = interested.max(self.session.neighbour_count());
+        match self.registration.handle_timeout(cx, waiting, peers) {
+            Some(Step::Ask { home, request }) => {
+                let register = self.register_message(cx, request);
+                cx.send(home, Message::Register(register));
+                None
+            }
+            step => step,
+        }
+    }
+
+    fn register_message(&self, cx: &Context<'_>, request: u64) -> Register {
+        let meta = self.session.meta.clone();
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let wants = self.wish.is_some() && !self.complete_told;
+        Register {
+            task: self.id,
+            request,
+            holds: if cx.view.leech() {
+                Holds::Nothing
+            } else {
+                Holds::pack(&self.session.have, self.session.blocks())
+            },
+            meta,
+            wants,
+            can_read: wants && cx.ready && self.wish.is_some_and(|wish| wish.can_read),
+            leases: self
+                .reads
+                .values()
+                .filter(|read| read.purpose == Purpose::Leased)
+                .map(|read| read.lease.clone())
+                .collect(),
+            max_age_ms: self.wish.map_or(u64::MAX, |wish| millis(wish.max_age)),
+            validated_ms: self
+                .validated
+                .map_or(u64::MAX, |at| millis(cx.now.saturating_since(at))),
+            stalled: wants
+                && cx.now.saturating_since(self.session.last_gain) >= Duration::from_millis(500),
+            addr: None,
+        }
+    }
+
+    pub(crate) fn handle_registered(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        registered: Registered,
+    ) {
+        if let Outcome::LeaseGone { lease } = registered.outcome {
+            if self
+                .reads
+                .get(&lease)
+                .is_some_and(|read| read.purpose == Purpose::Leased)
+            {
+                self.reads.remove(&lease);
+                self.sync_reading();
+                cx.out.push_back(Output::StopSource {
+                    task: self.id,
+                    lease,
+                });
+            }
+            return;
+        }
+        if !self.registration.accepts(cx.now, from, registered.request) {
+            // A lease from a home that is not ours any more would be read by nobody: give it back at once.
+            if let Outcome::Welcome {
+                lease: Some(lease), ..
+            } = registered.outcome
+            {
+                self.decline_lease(cx, from, lease.id);
+            }
+            return;
+        }
+        match registered.outcome {
+            Outcome::Welcome {
+                peers,
+                meta,
+                lease,
+                announce,
+                ..
+            } => {
+                self.registration
+                    .welcomed(cx.now, self.is_wanted() && !self.complete_told);
+                for read in self.reads.values_mut() {
+                    read.answered = cx.now;
+                }
+                self.announces |= announce;
+                if self.wish.is_some() || !self.session.have.is_empty() {
+                    self.welcomed(cx, from, meta, lease, &peers);
+                } else if let Some(lease) = lease {
+                    self.decline_lease(cx, from, lease.id);
+                }
+            }
+            Outcome::Redirect { home } => self.registration.redirected(cx.now, home),
+            Outcome::NotYet | Outcome::Busy => self.registration.not_yet(cx.now),
+            Outcome::Report => self.registration.hurry(cx.now),
+            Outcome::Failed { failure } => {
+                self.registration.welcomed(cx.now, false);
+                let local = self.wish.is_some_and(|wish| !wish.can_read);
+                let failure = if local {
+                    TaskFailure::NoSource
+                } else {
+                    TaskFailure::Source(failure)
+                };
+                self.fail(cx, failure);
+            }
+            Outcome::LeaseGone { .. } => {}
+        }
+    }
+
+    fn welcomed(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        meta: Option<Meta>,
+        lease: Option<Lease>,
+        peers: &[crate::message::PeerRef],
+    ) {
+        let current = meta.is_some() && lease.is_none();
+        if let Some(meta) = meta {
+            self.adopt_meta(cx, meta);
+        }
+        if let Some(lease) = lease {
+            let wanted = self.wish.is_some_and(|wish| wish.can_read);
+            if !wanted || self.reads.len() >= MAX_READS {
+                self.decline_lease(cx, from, lease.id);
+            } else if let (Extent::Probe, true) = (
+                &lease.extent,
+                self.session.is_complete() && self.version() != self.outdated,
+            ) {
+                // The table was lost but the bytes are here: ask whether they are current instead of reading anew.
+                let meta = self.session.meta.clone();
+                let extent = meta.map_or(Extent::Probe, |meta| Extent::Validate { meta });
+                self.begin_read(
+                    cx,
+                    &Lease {
+                        id: lease.id,
+                        extent,
+                    },
+                    Purpose::Leased,
+                );
+            } else {
+                self.begin_read(cx, &lease, Purpose::Leased);
+            }
+        } else if current {
+            // The home knows this version to be current.
+            self.validated = Some(cx.now);
+            self.finish(cx);
+        }
+        if self.wish.is_some() {
+            self.session.meet(cx, peers);
+        }
+    }
+
+    fn decline_lease(&self, cx: &mut Context<'_>, home: PeerId, lease: u64) {
+        let report = LeaseReport {
+            task: self.id,
+            lease,
+            read_to: 0,
+            bytes: 0,
+            meta: None,
+            unspread: 0,
+            end: Some(LeaseEnd::Returned),
+        };
+        cx.send(home, Message::LeaseReport(report));
+    }
+
+    pub(crate) fn view_changed(&mut self, cx: &mut Context<'_>) {
+        if self.wish.is_some() || !self.session.have.is_empty() {
+            self.registration.view_changed(cx);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! One task on this node: what local callers want of it, its session, its registration and its reads.
+
+mod announce;
+mod arbitration;
+mod enrolment;
+mod reads;
+mod versions;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use crate::context::Context;
+use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
+use crate::message::{LeaseEnd, Message};
+use crate::output::{BlameReason, Origin, Output, TaskEvent, TaskFailure};
+use crate::reads::{Purpose, Read, Unsigned};
+use crate::registration::{Registration, Step};
+use crate::session::{Arrival, Session};
+
+/// What the local callers of a task want, together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Whether this node may read the source for it.
+    pub can_read: bool,
+    /// Whether the callers' requests carry credentials: then the source must have said yes to them.
+    pub credentialed: bool,
+    /// How old the last validation of a cached version may be.
+    pub max_age: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    id: TaskId,
+    pub(crate) session: Session,
+    registration: Registration,
+    wish: Option<Wish>,
+    reads: BTreeMap<u64, Read>,
+    /// The version that the source itself gave to this node's callers.
+    proven: Option<VersionId>,
+    validated: Option<Now>,
+    /// The version that the source is known not to have any more.
+    outdated: Option<VersionId>,
+    restarts: u32,
+    announces: bool,
+    told_quarter: Option<u8>,
+    told_length: Option<VersionId>,
+    pub(crate) complete_told: bool,
+    wrong_blocks: u32,
+}
+
+impl Task {
+    pub(crate) fn new(id: TaskId, now: Now) -> Self {
+        Self {
+            id,
+            session: Session::new(id, now),
+            registration: Registration::new(id, now),
+            wish: None,
+            reads: BTreeMap::new(),
+            proven: None,
+            validated: None,
+            outdated: None,
+            restarts: 0,
+            announces: false,
+            told_quarter: None,
+            told_length: None,
+            complete_told: false,
+            wrong_blocks: 0,
+        }
+    }
+
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.wish.is_some()
+    }
+
+    pub(crate) fn readers(&self) -> usize {
+        self.reads.len()
+    }
+
+    fn tell(&self, cx: &mut Context<'_>, event: TaskEvent) {
+        cx.out.push_back(Output::Task {
+            task: self.id,
+            event,
+        });
+    }
+
+    pub(crate) fn register(&mut self, cx: &mut Context<'_>, wish: Wish) {
+        let merged = self.wish.map_or(wish, |old| Wish {
+            can_read: old.can_read || wish.can_read,
+            credentialed: old.credentialed && wish.credentialed,
+            max_age: old.max_age.min(wish.max_age),
+        });
+        self.wish = Some(merged);
+        self.restarts = 0;
+        let fresh = self
+            .validated
+            .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age);
+        let version = self.session.meta.as_ref().map(|meta| meta.version);
+        let cleared = self.may_take();
+        self.complete_told = false;
+        if self.session.is_complete() && fresh && cleared {
+            self.finish(cx);
+            return;
+        }
+        if version.is_some()
+            && self.session.meta.as_ref().is_some_and(|meta| meta.single)
+            && self.session.is_complete()
+        {
+            // What has no validator is not kept for later callers.
+            self.session.restart(cx);
+            self.tell(cx, TaskEvent::Restarted);
+        }
+        self.session.want(cx.now);
+        self.registration.renew(cx.now);
+        self.ask_if_due(cx, 0);
+    }
+
+    /// The last local caller left.
+    pub(crate) fn service_down(&mut self, cx: &mut Context<'_>) {
+        self.wish = None;
+        self.session.unwant(cx);
+        let reads: Vec<u64> = self.reads.keys().copied().collect();
+        for lease in reads {
+            self.end_read(cx, lease, Some(LeaseEnd::Returned));
+            cx.out.push_back(Output::StopSource {
+                task: self.id,
+                lease,
+            });
+        }
+        if self.session.have.is_empty() {
+            if let Some(home) = self.registration.home() {
+                cx.send(home, Message::Leave(self.id));
+            }
+        } else {
+            self.registration.hurry(cx.now);
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Context<'_>, failure: TaskFailure) {
+        if self.wish.is_some() {
+            self.tell(cx, TaskEvent::Failed(failure));
+            self.service_down(cx);
+        }
+    }
+
+    /// Tells callers that every block is here, once.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        if !self.session.is_complete()
+            || !self.may_take()
+            || self
+                .reads
+                .values()
+                .any(|read| read.purpose == Purpose::Arbitration)
+        {
+            return;
+        }
+        // A cached version counts only once the home showed that it is current.
+        if !self.complete_told {
+            self.complete_told = true;
+            self.session.wants = false;
+            self.tell(cx, TaskEvent::Complete);
+            self.registration.hurry(cx.now);
+            self.announce(cx);
+        }
+    }
+
+    pub(crate) fn handle_block(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        version: VersionId,
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) -> Arrival {
+        let arrival = self.session.handle_block(cx, from, version, block, digest);
+        let origin = Origin::Peer(from);
+        match arrival {
+            Arrival::Good => {
+                cx.out.push_back(Output::Keep {
+                    task: self.id,
+                    version,
+                    block,
+                    origin,
+                });
+                self.tell_progress(cx);
+                self.finish_if_done(cx);
+            }
+            Arrival::Useless => cx.out.push_back(Output::Drop {
+                task: self.id,
+                block,
+                origin,
+            }),
+            Arrival::Altered => {
+                cx.out.push_back(Output::Drop {
+                    task: self.id,
+                    block,
+                    origin,
+                });
+                cx.blame(from, BlameReason::AlteredBytes);
+            }
+        }
+        arrival
+    }
+
+    fn finish_if_done(&mut self, cx: &mut Context<'_>) {
+        if self.wish.is_some()
+            && self.session.is_complete()
+            && self
+                .reads
+                .values()
+                .all(|read| read.purpose != Purpose::Clearance)
+        {
+            self.finish(cx);
+        }
+    }
+
+    /// The node holds nothing of the task any more.
+    pub(crate) fn leave(&mut self, cx: &mut Context<'_>) {
+        self.service_down(cx);
+        if let Some(home) = self.registration.home() {
+            cx.send(home, Message::Leave(self.id));
+        }
+        let partners: Vec<PeerId> = self.session.neighbours().collect();
+        for peer in partners {
+            cx.send(peer, Message::Bye(self.id));
+            self.session.lose(cx, &peer);
+        }
+    }
+
+    /// A peer is isolated. What it signed holds on, unless it signed what is false: who alters what it relays
+    /// need not have lied about what it read, and reading all of that again would cost the source.
+    pub(crate) fn isolate(&mut self, cx: &mut Context<'_>, peer: &PeerId, reason: BlameReason) {
+        if reason == BlameReason::FalseDigest {
+            let have = &self.session.have;
+            self.session
+                .ledger
+                .distrust(peer, |block| have.contains(block));
+        }
+        self.session.lose(cx, peer);
+    }
+
+    fn has_business(&self) -> bool {
+        self.wish.is_some() || !self.session.have.is_empty()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Now> {
+        let registration = self
+            .has_business()
+            .then(|| self.registration.poll_timeout());
+        let reads = self.reads.values().map(Read::poll_timeout).min();
+        [registration, reads, self.session.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Deadlines. Returns digests to be signed, and whether this node shall act as a home for itself.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        cx: &mut Context<'_>,
+        interested: usize,
+    ) -> (Vec<Unsigned>, bool) {
+        self.session.handle_timeout(cx);
+        let unsigned = self
+            .reads
+            .values_mut()
+            .filter_map(|read| read.due_unsigned(cx.now))
+            .collect();
+        self.tick_reads(cx);
+        let alone = self.has_business() && self.ask_if_due(cx, interested) == Some(Step::ActAlone);
+        (unsigned, alone)
+    }
+}

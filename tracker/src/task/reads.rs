@@ -1,0 +1,292 @@
+//! This node's own reads of the source for a task: what they bring, and how they end.
+
+use super::Task;
+use crate::blocks::BlockSet;
+use crate::context::Context;
+use crate::ids::{BlockDigest, BlockIndex};
+use crate::message::{Extent, Lease, LeaseEnd, LeaseReport, Message, SignedBatch};
+use crate::meta::{Meta, SourceFailure, SourceHead};
+use crate::output::{Origin, Output, ReadPlan, TaskFailure};
+use crate::reads::{HOME_PATIENCE, Purpose, REPORT_PERIOD, Read, Unsigned};
+
+impl Task {
+    pub(super) fn begin_read(&mut self, cx: &mut Context<'_>, lease: &Lease, purpose: Purpose) {
+        if self.reads.contains_key(&lease.id) {
+            return;
+        }
+        let read = Read::new(lease.clone(), purpose, cx.now);
+        cx.out.push_back(Output::ReadSource {
+            task: self.id,
+            lease: lease.clone(),
+        });
+        self.reads.insert(lease.id, read);
+        self.sync_reading();
+    }
+
+    /// Blocks under own reads are not asked of peers.
+    pub(super) fn sync_reading(&mut self) {
+        let mut reading = BlockSet::new();
+        for read in self
+            .reads
+            .values()
+            .filter(|read| read.purpose != Purpose::Arbitration)
+        {
+            let end = if read.run.end == u32::MAX {
+                read.done_to
+            } else {
+                read.run.end
+            };
+            reading.insert_run(read.done_to..end);
+        }
+        self.session.reading = reading;
+    }
+
+    pub(crate) fn handle_source_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: u64,
+        head: &SourceHead,
+    ) -> Option<ReadPlan> {
+        let mut nonce = [0; 32];
+        for chunk in nonce.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&cx.chance.next().to_le_bytes());
+        }
+        let is_probe = matches!(self.reads.get(&lease)?.lease.extent, Extent::Probe);
+        if is_probe {
+            let Some(meta) = Meta::of(head, nonce) else {
+                let what = "the file is larger than this node can handle".to_owned();
+                self.handle_source_end(cx, lease, Err(SourceFailure::Final { what }));
+                return None;
+            };
+            let end = match meta.layout.blocks() {
+                None => u32::MAX,
+                Some(blocks) if meta.single || !meta.ranges => blocks,
+                Some(_) => meta.layout.blocks_of(crate::ids::PieceIndex(0)).end,
+            };
+            if let Some(read) = self.reads.get_mut(&lease) {
+                read.meta = Some(meta.clone());
+                read.run = 0..end;
+            }
+            self.proven = Some(meta.version);
+            self.validated = Some(cx.now);
+            self.adopt_meta(cx, meta);
+            self.sync_reading();
+            self.report(cx, lease, None);
+        }
+        let read = self.reads.get(&lease)?;
+        let meta = read.meta.clone()?;
+        self.proven = Some(meta.version);
+        Some(ReadPlan {
+            meta,
+            run: read.run.clone(),
+        })
+    }
+
+    pub(crate) fn handle_source_bytes(&mut self, cx: &mut Context<'_>, lease: u64, bytes: u64) {
+        if let Some(read) = self.reads.get_mut(&lease) {
+            read.bytes = read.bytes.saturating_add(bytes);
+        }
+        self.tick_reads(cx);
+    }
+
+    pub(crate) fn handle_source_block(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: u64,
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) -> Option<Unsigned> {
+        let origin = Origin::Source(lease);
+        let current = self.session.meta.as_ref().map(|meta| meta.version);
+        let Some(read) = self
+            .reads
+            .get_mut(&lease)
+            .filter(|read| read.meta.as_ref().map(|meta| meta.version) == current)
+        else {
+            cx.out.push_back(Output::Drop {
+                task: self.id,
+                block,
+                origin,
+            });
+            return None;
+        };
+        let version = current?;
+        if read.purpose == Purpose::Arbitration {
+            return self.arbitrate(cx, lease, block, digest, version);
+        }
+        let unsigned = if self.session.ledger.knows(block) {
+            read.done_to = read.done_to.max(block.0.saturating_add(1));
+            None
+        } else {
+            read.block(cx.now, block, digest)
+        };
+        self.session.reading.remove(block);
+        if self.session.have.contains(block) {
+            cx.out.push_back(Output::Drop {
+                task: self.id,
+                block,
+                origin,
+            });
+        } else {
+            cx.out.push_back(Output::Keep {
+                task: self.id,
+                version,
+                block,
+                origin,
+            });
+            self.session.cancel_wanted(cx, block);
+            self.session.gain(cx, block);
+            self.tell_progress(cx);
+        }
+        unsigned
+    }
+
+    /// A signature for this node's digests came: neighbours may now be told of the blocks.
+    pub(crate) fn handle_batch(&mut self, cx: &mut Context<'_>, batch: SignedBatch) {
+        if self.session.meta.as_ref().map(|meta| meta.version) != Some(batch.version) {
+            return;
+        }
+        let run = batch.run();
+        self.session.ledger.enter(batch.clone());
+        cx.out.push_back(Output::KeepBatch {
+            task: self.id,
+            batch,
+        });
+        for index in run {
+            if self.session.have.contains(BlockIndex(index)) {
+                self.session.announce(cx, BlockIndex(index));
+            }
+        }
+        self.finish_if_done(cx);
+    }
+
+    /// A read ended. What waits to be signed is returned with it.
+    pub(crate) fn handle_source_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: u64,
+        end: Result<Option<u64>, SourceFailure>,
+    ) -> Option<Unsigned> {
+        let unsigned = self.reads.get_mut(&lease).and_then(Read::take_unsigned);
+        let Some(read) = self.reads.get(&lease) else {
+            return unsigned;
+        };
+        let purpose = read.purpose;
+        let version = read.meta.as_ref().map(|meta| meta.version);
+        match end {
+            Ok(length) => {
+                if length.is_some() && self.session.learn_length(cx, length) {
+                    self.stream_ended(cx, lease, length);
+                }
+                self.proven = version.or(self.proven);
+                if purpose != Purpose::Arbitration {
+                    self.validated = Some(cx.now);
+                }
+                self.end_read(cx, lease, Some(LeaseEnd::Done));
+                self.after_read(cx, purpose);
+            }
+            Err(failure) => {
+                self.end_read(cx, lease, Some(LeaseEnd::Failed(failure.clone())));
+                self.read_failed(cx, purpose, failure);
+            }
+        }
+        unsigned
+    }
+
+    fn after_read(&mut self, cx: &mut Context<'_>, purpose: Purpose) {
+        match purpose {
+            Purpose::Arbitration if self.wrong_blocks == 0 => {
+                self.fail(cx, TaskFailure::WrongDigest);
+            }
+            Purpose::Arbitration => self.complete_told = false,
+            Purpose::Clearance => {
+                if self.may_take() && !self.session.is_complete() {
+                    self.session.want(cx.now);
+                    self.session.tell_wants(cx);
+                    self.registration.hurry(cx.now);
+                }
+            }
+            Purpose::Leased => {}
+        }
+        self.finish_if_done(cx);
+    }
+
+    fn read_failed(&mut self, cx: &mut Context<'_>, purpose: Purpose, failure: SourceFailure) {
+        let fatal = match &failure {
+            // The caller itself is refused, whatever others may read.
+            SourceFailure::Refused { .. } => true,
+            SourceFailure::Changed => {
+                self.outdated = self.version();
+                false
+            }
+            SourceFailure::NotFound
+            | SourceFailure::Final { .. }
+            | SourceFailure::Busy { .. }
+            | SourceFailure::Transient { .. } => purpose != Purpose::Leased,
+        };
+        if fatal {
+            self.fail(cx, TaskFailure::Source(failure));
+        } else if purpose == Purpose::Arbitration {
+            self.fail(cx, TaskFailure::WrongDigest);
+        }
+    }
+
+    /// Forgets a read and tells the home how it ended.
+    pub(super) fn end_read(&mut self, cx: &mut Context<'_>, lease: u64, end: Option<LeaseEnd>) {
+        self.report(cx, lease, end);
+        self.reads.remove(&lease);
+        self.sync_reading();
+    }
+
+    fn report(&mut self, cx: &mut Context<'_>, lease: u64, end: Option<LeaseEnd>) {
+        let unspread = self.session.unspread();
+        let Some(read) = self
+            .reads
+            .get_mut(&lease)
+            .filter(|read| read.purpose == Purpose::Leased)
+        else {
+            return;
+        };
+        read.report_at = cx.now + REPORT_PERIOD;
+        let meta = if read.told_meta {
+            None
+        } else {
+            read.meta.clone()
+        };
+        let Some(home) = self.registration.home() else {
+            return;
+        };
+        read.told_meta = true;
+        let report = LeaseReport {
+            task: self.id,
+            lease,
+            read_to: read.done_to,
+            bytes: read.bytes,
+            meta,
+            unspread,
+            end,
+        };
+        cx.send(home, Message::LeaseReport(report));
+    }
+
+    pub(super) fn tick_reads(&mut self, cx: &mut Context<'_>) {
+        let due: Vec<u64> = self
+            .reads
+            .iter()
+            .filter(|(_, read)| read.report_at <= cx.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for lease in due {
+            self.report(cx, lease, None);
+            if let Some(read) = self.reads.get_mut(&lease) {
+                read.report_at = cx.now + REPORT_PERIOD;
+                let silent = cx.now.saturating_since(read.answered) >= HOME_PATIENCE;
+                if silent && read.purpose == Purpose::Leased {
+                    read.answered = cx.now;
+                    read.told_meta = false;
+                    self.registration.home_is_silent(cx.now);
+                }
+            }
+        }
+    }
+}
