@@ -92,7 +92,7 @@ impl Config {
             store: StoreConfig::default(),
             source: SourceConfig::default(),
             limits: LimitsConfig::default(),
-            max_age: Duration::from_secs(60),
+            max_age: Duration::from_mins(1),
             status: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, STATUS_PORT))),
             control: true,
             role: Role::Daemon,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfnode_gossip::{Gossip, MAX_ADDRS, Member, PeerId};
+use dfnode_gossip::{Gossip, MAX_ADDRS, Member, Now, PeerId};
 use dfnode_tracker::LocalTracker;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ use crate::control::{self, ControlListener, ListenError, SOCKET_NAME};
 use crate::discovery::{Discovery, DiscoveryConfig, MdnsConfig, remembered};
 use crate::driver::{
     AboutMe, Activity, COMMANDS_AHEAD, Driver, Faults, GENERATION_FILE, Inputs, JOIN_PATIENCE,
-    Limits, Parts, REMEMBERED_PATIENCE, REPORTS_AHEAD, Stats, next_generation,
+    Limits, Parts, REMEMBERED_PATIENCE, REPORTS_AHEAD, Report, Stats, next_generation,
 };
 use crate::get::{Caller, Role};
 use crate::handle::Handle;
@@ -28,8 +28,8 @@ use crate::identity::{Identity, IdentityError, libp2p_peer_of};
 use crate::limits::Limiter;
 use crate::source::{Source, SourceSetupError};
 use crate::status::StatusPage;
-use crate::store::{OpenError, Opened, Store};
-use crate::transport::{BindError, Transport, TransportConfig};
+use crate::store::{OpenError, Opened, Store, StoreEvent, StoredTask};
+use crate::transport::{BindError, Incoming, Transport, TransportConfig};
 
 /// The folder of the cache within the node's.
 const CACHE_FOLDER: &str = "cache";
@@ -98,64 +98,11 @@ impl Node {
     /// See [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let now = Clock::now();
-        let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
-        make_folder(&config.data).map_err(folder(config.data.clone()))?;
-        // The store's lock comes first: two nodes must not share a folder, a key or a generation.
-        let cache = config.data.join(CACHE_FOLDER);
-        let Opened {
-            store,
-            tasks: stored,
-            events,
-        } = Store::open(&cache, config.store.clone())?;
-        let identity = Identity::load_or_create(&config.data)?;
-        let generation_file = config.data.join(GENERATION_FILE);
-        let generation =
-            next_generation(&generation_file).map_err(folder(generation_file.clone()))?;
-        let source = Source::new(config.source.clone())?;
-        let (transport, incoming) = bind(&config, &identity).await?;
-
-        let me = Member {
-            peer: identity.peer(),
-            addrs: addresses(&config, &transport),
-            generation,
-            labels: config.labels,
-        };
-        info!(peer = %me.peer.short(), addrs = ?me.addrs, stored = stored.len(), "node starts");
-        let gossip = Gossip::new(config.gossip.clone(), me, ambient::seed(), now);
-        let tracker = LocalTracker::new(
-            &dfnode_tracker::Config {
-                leech: config.labels.leech,
-                ..config.tracker.clone()
-            },
-            identity.peer(),
-            ambient::seed(),
-        );
-
-        let (leave, stop, tasks) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            TaskTracker::new(),
-        );
-        let listen = transport.local_addr();
-        let page = match config.status.filter(|_| config.role == Role::Daemon) {
-            Some(addr) => Some(
-                StatusPage::bind(addr)
-                    .await
-                    .map_err(|source| StartError::Status { addr, source })?,
-            ),
-            None => None,
-        };
+        let ground = Ground::open(&config).await?;
+        let page = status_page(&config).await?;
+        let control = open_door(&config)?;
+        let listen = ground.transport.local_addr();
         let status = page.as_ref().map(StatusPage::addr);
-        let (commands, commanded) = mpsc::channel(COMMANDS_AHEAD);
-        let (reports, reported) = mpsc::channel(REPORTS_AHEAD);
-        let (stats, activity) = (Arc::new(Stats::default()), Arc::new(Activity::new(now)));
-        let handle = Handle {
-            commands,
-            me: identity.peer(),
-            activity: Arc::clone(&activity),
-            stats: Arc::clone(&stats),
-            leave: leave.clone(),
-        };
         let about = AboutMe {
             role: config.role,
             began: now,
@@ -163,32 +110,21 @@ impl Node {
             status,
             is_open: config.keys.is_open(),
         };
-        let parts = Parts {
-            me: identity.peer(),
-            identity,
-            data: config.data.clone(),
-            transport: transport.clone(),
-            store: store.clone(),
-            source,
-            limits: Limits {
-                download: Limiter::of(config.limits.total),
-                upload: Limiter::of(config.limits.total),
-                task: config.limits.task,
-            },
-            credential_key: config.keys.current().derive(CREDENTIAL_PURPOSE),
-            max_age: config.max_age,
-            about: Arc::new(about),
-            stats,
-            activity,
-            faults: Faults::new(config.fault),
-            reports,
-            tasks: tasks.clone(),
-            leave: leave.clone(),
-            stop: stop.clone(),
+        let (commands, commanded) = mpsc::channel(COMMANDS_AHEAD);
+        let (reports, reported) = mpsc::channel(REPORTS_AHEAD);
+        let parts = ground.parts(&config, about, reports);
+        let handle = Handle {
+            commands,
+            me: parts.me,
+            activity: Arc::clone(&parts.activity),
+            stats: Arc::clone(&parts.stats),
+            leave: parts.leave.clone(),
         };
-        let (discovery, patience) = look_around(&config, handle.me, &transport);
-        if config.control {
-            let listener = ControlListener::bind(&config.data.join(SOCKET_NAME))?;
+        let (gossip, tracker) = ground.machines(&config, now);
+        let (discovery, patience) = look_around(&config, handle.me, &ground.transport);
+        let (store, transport) = (ground.store, ground.transport);
+        let (tasks, stop) = (parts.tasks.clone(), parts.stop.clone());
+        if let Some(listener) = control {
             let owner = Caller {
                 uid: rustix::process::geteuid().as_raw(),
             };
@@ -204,13 +140,13 @@ impl Node {
         }
         let inputs = Inputs {
             commands: commanded,
-            incoming,
+            incoming: ground.incoming,
             reports: reported,
             discovery,
-            stored: events,
+            stored: ground.events,
         };
         let driver = Driver::new(parts, gossip, tracker, now, patience);
-        let looping = tokio::spawn(Box::pin(driver.run(inputs, stored)));
+        let looping = tokio::spawn(Box::pin(driver.run(inputs, ground.stored)));
         Ok(Self {
             handle,
             store,
@@ -273,6 +209,110 @@ impl Drop for Node {
     }
 }
 
+/// What a node stands on: its folder, its name, its port.
+struct Ground {
+    store: Store,
+    stored: Vec<StoredTask>,
+    events: mpsc::UnboundedReceiver<StoreEvent>,
+    identity: Identity,
+    generation: u64,
+    source: Source,
+    transport: Transport,
+    incoming: Incoming,
+}
+
+impl Ground {
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
+        make_folder(&config.data).map_err(folder(config.data.clone()))?;
+        // The store's lock comes first: two nodes must not share a folder, a key or a generation.
+        let cache = config.data.join(CACHE_FOLDER);
+        let Opened {
+            store,
+            tasks: stored,
+            events,
+        } = Store::open(&cache, config.store.clone())?;
+        let identity = Identity::load_or_create(&config.data)?;
+        let path = config.data.join(GENERATION_FILE);
+        let generation = next_generation(&path).map_err(folder(path))?;
+        let source = Source::new(config.source.clone())?;
+        let (transport, incoming) = bind(config, &identity).await?;
+        Ok(Self {
+            store,
+            stored,
+            events,
+            identity,
+            generation,
+            source,
+            transport,
+            incoming,
+        })
+    }
+
+    fn machines(&self, config: &Config, now: Now) -> (Gossip, LocalTracker) {
+        let me = Member {
+            peer: self.identity.peer(),
+            addrs: addresses(config, &self.transport),
+            generation: self.generation,
+            labels: config.labels,
+        };
+        let stored = self.stored.len();
+        info!(peer = %me.peer.short(), addrs = ?me.addrs, stored, "node starts");
+        let tracking = dfnode_tracker::Config {
+            leech: config.labels.leech,
+            ..config.tracker.clone()
+        };
+        let tracker = LocalTracker::new(&tracking, me.peer, ambient::seed());
+        (
+            Gossip::new(config.gossip.clone(), me, ambient::seed(), now),
+            tracker,
+        )
+    }
+
+    fn parts(&self, config: &Config, about: AboutMe, reports: mpsc::Sender<Report>) -> Parts {
+        Parts {
+            me: self.identity.peer(),
+            identity: self.identity.clone(),
+            data: config.data.clone(),
+            transport: self.transport.clone(),
+            store: self.store.clone(),
+            source: self.source.clone(),
+            limits: Limits {
+                download: Limiter::of(config.limits.total),
+                upload: Limiter::of(config.limits.total),
+                task: config.limits.task,
+            },
+            credential_key: config.keys.current().derive(CREDENTIAL_PURPOSE),
+            max_age: config.max_age,
+            activity: Arc::new(Activity::new(about.began)),
+            about: Arc::new(about),
+            stats: Arc::new(Stats::default()),
+            faults: Faults::new(config.fault),
+            reports,
+            tasks: TaskTracker::new(),
+            leave: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
+async fn status_page(config: &Config) -> Result<Option<StatusPage>, StartError> {
+    let Some(addr) = config.status.filter(|_| config.role == Role::Daemon) else {
+        return Ok(None);
+    };
+    let page = StatusPage::bind(addr).await;
+    page.map(Some)
+        .map_err(|source| StartError::Status { addr, source })
+}
+
+fn open_door(config: &Config) -> Result<Option<ControlListener>, ListenError> {
+    let path = config.data.join(SOCKET_NAME);
+    config
+        .control
+        .then(|| ControlListener::bind(&path))
+        .transpose()
+}
+
 fn make_folder(data: &std::path::Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     // Others may reach the socket in it, but not list it; keys and cache are closed to them.
@@ -283,10 +323,7 @@ fn make_folder(data: &std::path::Path) -> io::Result<()> {
 }
 
 /// Opens the port for peers; an embedded node takes any if the usual one is busy.
-async fn bind(
-    config: &Config,
-    identity: &Identity,
-) -> Result<(Transport, crate::transport::Incoming), BindError> {
+async fn bind(config: &Config, identity: &Identity) -> Result<(Transport, Incoming), BindError> {
     let transport = |listen| TransportConfig {
         listen,
         identity: identity.clone(),

@@ -30,7 +30,7 @@ use crate::handle::Handle;
 /// Connections to the page at once.
 const MAX_CONNECTIONS: usize = 64;
 /// A connection lives no longer.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
+const CONNECTION_PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries to take a connection when the system has no room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

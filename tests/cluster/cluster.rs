@@ -31,7 +31,6 @@ pub(crate) struct Cluster {
 pub(crate) struct Got {
     pub(crate) bytes: Vec<u8>,
     pub(crate) summary: GetSummary,
-    pub(crate) restarts: u32,
     pub(crate) took: Duration,
 }
 
@@ -122,14 +121,6 @@ impl Cluster {
         self.nodes[index].as_ref().unwrap().handle()
     }
 
-    pub(crate) fn keys(&self) -> &ClusterKeys {
-        &self.keys
-    }
-
-    pub(crate) fn addr(&self, index: usize) -> SocketAddr {
-        self.addrs[index]
-    }
-
     fn alive(&self) -> Vec<Handle> {
         self.nodes.iter().flatten().map(Node::handle).collect()
     }
@@ -176,8 +167,7 @@ pub(crate) async fn collect(download: Download) -> Result<Got, GetError> {
 }
 
 async fn follow(mut download: Download, began: Instant) -> Result<Got, GetError> {
-    let (mut file, mut bytes, mut restarts): (Option<Arc<File>>, Vec<u8>, u32) =
-        (None, Vec::new(), 0);
+    let (mut file, mut bytes): (Option<Arc<File>>, Vec<u8>) = (None, Vec::new());
     while let Some(event) = download.next().await {
         match event? {
             GetEvent::Started(started) => file = Some(started.file.0),
@@ -187,14 +177,12 @@ async fn follow(mut download: Download, began: Instant) -> Result<Got, GetError>
                 &mut bytes,
             ),
             GetEvent::Restarted => {
-                restarts += 1;
                 (file, bytes) = (None, Vec::new());
             }
             GetEvent::Done(summary) => {
                 return Ok(Got {
                     bytes,
                     summary,
-                    restarts,
                     took: began.elapsed(),
                 });
             }

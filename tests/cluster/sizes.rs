@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dfnode_node::get::{GetError, GetRequest};
+use dfnode_node::get::{GetError, GetRequest, SourcePolicy};
+use dfnode_tracker::Digest;
 
 use crate::cluster::{Cluster, get};
 use crate::origin::{Origin, Resource, noise};
@@ -96,4 +97,26 @@ async fn a_timeout_ends_a_download_and_asking_again_resumes() {
     let got = cluster.get(0, origin.url("/file")).await.unwrap();
     assert_eq!(got.bytes, file);
     assert!(got.summary.from_cache > 500_000, "{:?}", got.summary);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_from_the_source_alone_asks_nobody_else_and_keeps_nothing() {
+    let file = noise(9_000_000, 12);
+    let origin = Origin::start(&[
+        ("/file", Resource::file(&file)),
+        ("/stream", Resource::stream(&file)),
+    ])
+    .await;
+    let cluster = Cluster::start(2).await;
+    cluster.get(0, origin.url("/file")).await.unwrap();
+    for path in ["/file", "/stream"] {
+        let before = origin.body_bytes();
+        let mut request = GetRequest::new(origin.url(path));
+        request.source = SourcePolicy::Only;
+        request.digest = Some(Digest::Blake3(*blake3::hash(&file).as_bytes()));
+        let got = get(&cluster.node(1), request).await.unwrap();
+        assert!(got.bytes == file && got.summary.digest_checked, "{path}");
+        assert_eq!(origin.body_bytes() - before, file.len() as u64, "{path}");
+    }
+    assert_eq!(cluster.node(1).status().await.tasks, 0);
 }

@@ -19,7 +19,7 @@ async fn ask(addr: std::net::SocketAddr, path: &str, host: &str) -> String {
 async fn the_page_shows_the_node_to_this_host_alone_and_hides_queries() {
     let origin = Origin::start(&[("/file", Resource::file(&noise(10_000, 60)))]).await;
     let cluster = Cluster::start_with(1, |_, config| {
-        config.status = Some("127.0.0.1:0".parse().unwrap())
+        config.status = Some("127.0.0.1:0".parse().unwrap());
     })
     .await;
     let addr = cluster.node(0).status().await.status.unwrap();

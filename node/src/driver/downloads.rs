@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tracing::{info, info_span};
 
 use super::credentials::{Credential, task_of};
+use super::direct;
 use super::pump::{Gate, Pump, Told};
 use super::tasks::{Entry, Waiting};
 use super::{Driver, Report};
@@ -27,7 +28,7 @@ pub(crate) struct Asker {
 impl Driver {
     /// A local caller wants a URL.
     pub(super) fn handle_get(&mut self, now: Now, asker: Asker) {
-        if self.tasks.callers() >= MAX_CALLERS {
+        if self.tasks.callers() + self.directs >= MAX_CALLERS {
             asker.sender.fail(GetError::Internal {
                 what: "too many downloads at once on this node".to_owned(),
             });
@@ -50,7 +51,24 @@ impl Driver {
         } else {
             shared
         };
-        self.join(now, task, owned, credential, asker);
+        if asker.request.source == SourcePolicy::Only {
+            self.get_direct(task, asker);
+        } else {
+            self.join(now, task, owned, credential, asker);
+        }
+    }
+
+    /// Serves a caller who wants neither peers nor the cache.
+    fn get_direct(&mut self, task: TaskId, asker: Asker) {
+        let number = self.tasks.next_caller();
+        let id = short_id(number, task);
+        info!(id, task = %task.short(), "download from the source alone begins");
+        self.directs += 1;
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            Box::pin(direct::run(&parts, task, id, asker)).await;
+            parts.report(Report::DirectEnded).await;
+        });
     }
 
     /// Makes a caller part of a task.
@@ -68,7 +86,7 @@ impl Driver {
             sender,
         } = asker;
         let number = self.tasks.next_caller();
-        let id = format!("{number:04x}{:02x}", task.as_bytes()[0]);
+        let id = short_id(number, task);
         let default_limit = self.parts.limits.task;
         let entry = self
             .tasks
@@ -180,4 +198,9 @@ impl Driver {
             self.tracker.service_down(now, &task);
         }
     }
+}
+
+/// A name for a download that is short enough to be in every line of the log.
+fn short_id(number: u64, task: TaskId) -> String {
+    format!("{number:04x}{:02x}", task.as_bytes()[0])
 }

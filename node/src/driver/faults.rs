@@ -43,7 +43,7 @@ impl Faults {
     /// What goes out instead of a block.
     pub(super) fn on_upload(self, block: Bytes) -> Bytes {
         if self.0 == Fault::FlipRelay {
-            flipped(block)
+            flipped(&block)
         } else {
             block
         }
@@ -52,14 +52,14 @@ impl Faults {
     /// What is hashed instead of what the source sent.
     pub(super) fn on_source(self, block: Bytes) -> Bytes {
         if self.0 == Fault::SignWrong {
-            flipped(block)
+            flipped(&block)
         } else {
             block
         }
     }
 }
 
-fn flipped(block: Bytes) -> Bytes {
+fn flipped(block: &[u8]) -> Bytes {
     let mut bytes = block.to_vec();
     if let Some(first) = bytes.first_mut() {
         *first ^= 1;

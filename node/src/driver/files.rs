@@ -287,6 +287,17 @@ impl Driver {
         self.parts.store.complete(task);
     }
 
+    /// The store dropped a block whose bytes were not what was written: it is not here any more.
+    pub(super) fn handle_damaged(&mut self, now: Now, task: TaskId, block: BlockIndex) {
+        warn!(task = %task.short(), %block, "a block was damaged on disk");
+        if let Some(entry) = self.tasks.entries.get_mut(&task) {
+            entry.complete = false;
+            // What the whole hashed to is to be shown again.
+            entry.news.send_modify(|news| news.digests.clear());
+        }
+        self.tracker.handle_block_damaged(now, &task, block);
+    }
+
     /// The tracker gave a task up.
     pub(super) fn handle_failed(&mut self, task: TaskId, failure: TaskFailure) {
         info!(task = %task.short(), %failure, "task failed");

@@ -19,7 +19,7 @@ const MAX_WAITING_MESSAGES: usize = 64;
 /// Peers that messages wait for.
 const MAX_WAITING_PEERS: usize = 256;
 /// A connection without a word for this long is closed; the next message opens it again.
-const LINK_IDLE: Duration = Duration::from_secs(120);
+const LINK_IDLE: Duration = Duration::from_mins(2);
 
 /// What the driver knows of its connections.
 #[derive(Default)]

@@ -8,6 +8,7 @@ mod access;
 mod activity;
 mod credentials;
 mod cutter;
+mod direct;
 mod downloads;
 mod errors;
 mod faults;
@@ -119,6 +120,8 @@ pub(crate) struct Driver {
     peers: Peers,
     joining: Joining,
     owners: BTreeSet<(TaskId, Credential)>,
+    /// Downloads that have nothing to do with the cluster.
+    directs: usize,
     next_housekeeping: Now,
 }
 
@@ -155,6 +158,7 @@ impl Driver {
                 ..Joining::default()
             },
             owners: BTreeSet::new(),
+            directs: 0,
             next_housekeeping: now + HOUSEKEEPING,
         }
     }
@@ -198,7 +202,7 @@ impl Driver {
             Happening::Command(command) => self.handle_command(now, command),
             Happening::Arrival(arrival) => self.handle_arrival(now, arrival),
             Happening::Report(Report::Joined { candidate, link }) => {
-                self.handle_joined(discovery, candidate, link)
+                self.handle_joined(discovery, candidate, link);
             }
             Happening::Report(report) => self.handle_report(now, report),
             Happening::Candidate(candidate) => self.handle_candidate(discovery, candidate),
@@ -215,7 +219,7 @@ impl Driver {
             Command::Peers(reply) => drop(reply.send(self.peer_views(now))),
             Command::Tasks(reply) => drop(reply.send(self.task_views())),
             Command::Remove(caller, request, reply) => {
-                self.handle_remove(now, caller, &request, reply)
+                self.handle_remove(now, caller, &request, reply);
             }
         }
     }
@@ -247,7 +251,7 @@ impl Driver {
             self.end_isolations(now);
             self.drain(now);
         }
-        let is_busy = self.tasks.callers() > 0 || self.sends.len() > 0;
+        let is_busy = self.tasks.callers() + self.directs > 0 || self.sends.len() > 0;
         self.parts.activity.set(now, is_busy);
     }
 

@@ -73,7 +73,7 @@ impl Driver {
             } => self.send_block(now, SendKey { to, task, block }, version),
             Output::StopSend { to, task, block } => self.stop_send(SendKey { to, task, block }),
             Output::StopReceive { from, task, block } => {
-                self.parts.transport.stop_receive(&from, &task, block)
+                self.parts.transport.stop_receive(&from, &task, block);
             }
             Output::Keep {
                 task,

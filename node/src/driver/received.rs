@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfnode_gossip::{Now, PeerId};
 use dfnode_tracker::{BlockDigest, Origin, PieceReport, Tracker as _};
-use tokio::time::sleep;
+use futures::FutureExt as _;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::{Driver, Report};
@@ -43,7 +44,8 @@ impl Driver {
         }
     }
 
-    /// A whole block came. A limit holds it back here: the tracker asks for no other in its place meanwhile.
+    /// A whole block came. A limit, or a disk that is behind, holds it back here: the tracker asks for no
+    /// other in its place meanwhile.
     fn handle_block(
         &mut self,
         now: Now,
@@ -60,20 +62,20 @@ impl Driver {
             .download
             .claim(bytes)
             .max(self.tasks.limiter(&header.task).claim(bytes));
-        if wait.is_zero() {
+        let has_room = self.parts.store.room().now_or_never().is_some();
+        if wait.is_zero() && has_room {
             self.admit_block(now, from, header, body, digest);
             return;
         }
         let parts = self.parts.clone();
         self.parts.spawn(async move {
-            let mut left = wait;
-            while !left.is_zero() {
-                let step = left.min(LIFE_SIGN_PERIOD);
-                sleep(step).await;
-                left -= step;
-                if !left.is_zero() {
-                    parts.report(Report::StillFlowing { from, header }).await;
-                }
+            let free = async {
+                sleep(wait).await;
+                parts.store.room().await;
+            };
+            tokio::pin!(free);
+            while timeout(LIFE_SIGN_PERIOD, &mut free).await.is_err() {
+                parts.report(Report::StillFlowing { from, header }).await;
             }
             parts
                 .report(Report::Admitted {

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use dfnode_gossip::PeerId;
-use dfnode_tracker::{BlockDigest, Digest, Meta, ReadPlan, SourceHead, TaskId, VersionId};
+use dfnode_tracker::{
+    BlockDigest, BlockIndex, Digest, Meta, ReadPlan, SourceHead, TaskId, VersionId,
+};
 use tokio::sync::oneshot;
 
 use super::Driver;
@@ -84,6 +86,10 @@ pub(crate) enum Report {
         version: VersionId,
         answer: Answer,
     },
+    /// A download from the source alone ended.
+    DirectEnded,
+    /// The store found a block damaged.
+    Damaged { task: TaskId, block: BlockIndex },
     /// A local caller's download ended, or belongs to another task.
     CallerLeft {
         task: TaskId,
@@ -99,14 +105,16 @@ impl Driver {
             Report::Dialed { peer, result } => self.handle_dialed(now, peer, result),
             // The loop takes these to the discovery before it comes here.
             Report::Joined { .. } => {}
+            Report::DirectEnded => self.directs -= 1,
+            Report::Damaged { task, block } => self.handle_damaged(now, task, block),
             Report::SyncStart { open } => self.handle_sync_start(now, open),
             Report::SyncAnswer { from, answer, last } => {
-                self.handle_sync_answer(now, from, &answer, last)
+                self.handle_sync_answer(now, from, &answer, last);
             }
             Report::SyncEnded { peer, result } => self.handle_sync_ended(now, peer, result),
             Report::SyncLast { from, last } => self.handle_sync_last(now, from, &last),
             Report::SourceHead { key, head, plan } => {
-                self.handle_source_head(now, key, &head, plan)
+                self.handle_source_head(now, key, &head, plan);
             }
             Report::SourceBytes { key, bytes } => self.handle_source_bytes(now, key, bytes),
             Report::SourceBlock { key, cut } => self.handle_source_block(now, key, cut),
@@ -120,7 +128,7 @@ impl Driver {
             } => self.admit_block(now, from, header, body, digest),
             Report::StillFlowing { from, header } => {
                 self.tracker
-                    .handle_flow(now, &from, &header.task, header.block)
+                    .handle_flow(now, &from, &header.task, header.block);
             }
             Report::Reserved { task, meta, place } => self.handle_reserved(now, task, &meta, place),
             Report::Checked {

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, trace};
 
 use super::{Driver, Parts, Report};
+use crate::store::ReadError;
 use crate::transport::{BlockHeader, Link};
 
 /// One block on its way to one peer.
@@ -80,6 +81,9 @@ async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) ->
         Ok(bytes) => bytes,
         Err(error) => {
             debug!(task = %task.short(), %block, %error, "a block to upload cannot be read");
+            if matches!(error, ReadError::Damaged(_)) {
+                parts.report(Report::Damaged { task, block }).await;
+            }
             return None;
         }
     };

@@ -132,9 +132,12 @@ impl Driver {
             return;
         };
         let caller = running.caller;
+        let mut head = head.clone();
+        // A signed URL is as good as a password: what it opens is not for everybody.
+        head.public &= !self.tasks.has_credential(&key.task, caller);
         let wanted = self
             .tracker
-            .handle_source_head(now, &key.task, key.lease, head);
+            .handle_source_head(now, &key.task, key.lease, &head);
         if let Some(wanted) = &wanted {
             self.prove(now, key.task, caller, wanted.meta.version);
         }

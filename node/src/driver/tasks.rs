@@ -17,7 +17,7 @@ use crate::limits::Limiter;
 use crate::store::Pin;
 
 /// How long the source's yes to a caller counts without asking again.
-pub(super) const PROOF_AGE: Duration = Duration::from_secs(60);
+pub(super) const PROOF_AGE: Duration = Duration::from_mins(1);
 /// How long it counts while the source cannot be asked.
 pub(super) const PROOF_AGE_SOURCE_DOWN: Duration = Duration::from_mins(10);
 /// Proofs kept for one task.
@@ -163,6 +163,16 @@ impl Tasks {
         let open = readers().find(|(_, waiting)| !waiting.credential.is_some());
         let (caller, waiting) = open.or_else(|| readers().next())?;
         Some((*caller, Arc::clone(&waiting.request)))
+    }
+
+    /// Whether a caller showed the source anything that others may not have.
+    pub(super) fn has_credential(&self, task: &TaskId, caller: u64) -> bool {
+        let waiting = self
+            .entries
+            .get(task)
+            .and_then(|entry| entry.callers.get(&caller));
+        // Who has left meanwhile may have shown something.
+        waiting.is_none_or(|waiting| waiting.credential.is_some())
     }
 
     /// The limit of what a task may receive.

@@ -5,14 +5,30 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::driver::Stats;
 use crate::get::Status;
 use crate::handle::Handle;
 
-/// The numbers of this moment. Names and meanings: docs/metrics.md.
+/// A number with its name and what it means.
+type Row<T> = (&'static str, &'static str, T);
+
+/// The numbers of this moment.
 pub(super) fn render(status: &Status, handle: &Handle) -> String {
     let mut registry = Registry::with_prefix("dfnode");
-    let stats = &handle.stats;
-    for (name, help, value) in [
+    for (name, help, value) in counters(&handle.stats) {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    for (name, help, value) in gauges(status) {
+        registry.register(name, help, ConstGauge::new(value));
+    }
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn counters(stats: &Stats) -> Vec<Row<u64>> {
+    vec![
         (
             "received_peer_bytes",
             "Payload of blocks that peers sent and that were kept",
@@ -73,10 +89,11 @@ pub(super) fn render(status: &Status, handle: &Handle) -> String {
             "Downloads that local callers asked for",
             stats.downloads.get(),
         ),
-    ] {
-        registry.register(name, help, ConstCounter::new(value));
-    }
-    for (name, help, value) in [
+    ]
+}
+
+fn gauges(status: &Status) -> Vec<Row<i64>> {
+    vec![
         (
             "peers",
             "Members of the cluster that are alive, this node not among them",
@@ -117,13 +134,7 @@ pub(super) fn render(status: &Status, handle: &Handle) -> String {
             "Bytes that the cache may take",
             signed(status.cache_limit),
         ),
-    ] {
-        registry.register(name, help, ConstGauge::new(value));
-    }
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = encode(&mut text, &registry);
-    text
+    ]
 }
 
 fn signed(value: u64) -> i64 {
