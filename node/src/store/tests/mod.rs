@@ -2,6 +2,7 @@
 
 mod blocks;
 mod crash;
+mod model;
 mod room;
 
 use std::path::Path;
