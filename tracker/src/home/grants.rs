@@ -175,6 +175,10 @@ impl Table {
             Some(LeaseEnd::Done) => self.lease_done(cx, report.lease),
             Some(LeaseEnd::Returned) => {
                 self.leases.revoke(report.lease);
+                // It would only return the next one too; it reads again once it registers again.
+                if let Some(known) = self.registrants.get_mut(&from) {
+                    known.can_read = false;
+                }
             }
             Some(LeaseEnd::Failed(failure)) => self.lease_failed(cx, from, report.lease, &failure),
         }
