@@ -25,6 +25,7 @@ mod identity;
 mod pace;
 mod register;
 mod timers;
+mod worries;
 
 use codec::Codec;
 use identity::Identity;
@@ -32,6 +33,7 @@ pub(crate) use pace::transmissions;
 use pace::{Awareness, foca_config};
 use register::Register;
 use timers::Timers;
+use worries::Worries;
 
 /// How often our own record may be renewed because another life of ours was seen.
 const CATCH_UP_PERIOD: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ pub(crate) enum News {
     Down(PeerId),
     /// We were taken for dead and came back as somebody newer.
     Rejoined(Member),
+    /// A verdict on somebody is overdue: ask around.
+    Unsure,
     /// We lost everybody, so we must have been cut off; whoever finds us finds somebody newer.
     Renewed(Member),
 }
@@ -64,6 +68,7 @@ pub(crate) struct Swim {
     runtime: AccumulatingRuntime<Identity>,
     register: Arc<Mutex<Register>>,
     timers: Timers,
+    worries: Worries,
     awareness: Awareness,
     config: Config,
     /// The cluster's size that foca's configuration is for.
@@ -90,6 +95,7 @@ impl Swim {
             runtime: AccumulatingRuntime::new(),
             register,
             timers: Timers::default(),
+            worries: Worries::default(),
             awareness: Awareness::default(),
             config,
             paced_for: 1,
@@ -113,7 +119,11 @@ impl Swim {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Now> {
-        self.timers.next()
+        self.timers
+            .next()
+            .into_iter()
+            .chain(self.worries.next())
+            .min()
     }
 
     /// Takes a packet from `from`, whom the caller has authenticated.
@@ -150,6 +160,7 @@ impl Swim {
         while let Some((due, timer)) = self.timers.pop_due(now) {
             self.handle_timer(now, now - due, timer);
         }
+        self.ask_about_worries(now);
         self.after(now);
     }
 
@@ -231,12 +242,14 @@ impl Swim {
         let _infallible = self.foca.gossip(&mut self.runtime);
         self.drain(now);
         self.timers = Timers::default();
+        self.worries = Worries::default();
         self.left = true;
     }
 
     fn after(&mut self, now: Now) {
         self.drain(now);
         self.revive(now);
+        self.worry(now);
         self.catch_up(now);
         self.start_over_if_cut_off();
         // A new identity is not connected until foca looks around.

@@ -36,6 +36,7 @@ impl Gossip {
                 self.plan.rejoined(now);
                 self.outputs.push_back(Output::Renewed(me));
             }
+            News::Unsure => self.plan.ask(now),
             News::Renewed(me) => self.outputs.push_back(Output::Renewed(me)),
         }
     }

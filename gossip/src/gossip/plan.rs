@@ -67,6 +67,11 @@ impl Plan {
         self.contact = Some(peer);
     }
 
+    /// There is something to ask.
+    pub(super) fn ask(&mut self, now: Now) {
+        self.next = self.next.min(now);
+    }
+
     /// We were taken for dead: tell at once that we are not, and first the one who thought so.
     pub(super) fn rejoined(&mut self, now: Now) {
         self.next = now;

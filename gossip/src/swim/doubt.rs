@@ -11,6 +11,7 @@ use foca::{Incarnation, State, Timer};
 
 use super::identity::Identity;
 use super::timers::Timers;
+use super::worries::Worries;
 use super::{News, Swim, new_foca, pace};
 use crate::wire::{Record, Standing};
 use crate::{Now, PeerId};
@@ -54,11 +55,12 @@ impl Swim {
         let _infallible = self
             .foca
             .apply_many(suspects.into_iter(), true, &mut self.runtime);
+        self.drain(now);
         self.await_answers(now, &accused);
         self.after(now);
     }
 
-    /// Takes from `dead` those that we see alive, as suspects.
+    /// Takes from `dead` those that we see alive, as suspects unless we believe it.
     fn turn_into_suspects(
         &self,
         dead: &mut BTreeMap<PeerId, foca::Member<Identity>>,
@@ -72,11 +74,10 @@ impl Swim {
         contested
             .filter_map(|record| {
                 let claim = dead.remove(&record.id().peer)?;
-                let same_life = claim.id() == record.id();
-                let state = if same_life {
-                    State::Suspect
-                } else {
+                let state = if self.believes(&claim, record) {
                     State::Down
+                } else {
+                    State::Suspect
                 };
                 Some(foca::Member::new(
                     claim.id().clone(),
@@ -85,6 +86,39 @@ impl Swim {
                 ))
             })
             .collect()
+    }
+
+    /// Whether a claim that somebody is down is believed although we see it alive: it is about a
+    /// newer life, or what we were waiting for.
+    fn believes(&self, claim: &foca::Member<Identity>, ours: &foca::Member<Identity>) -> bool {
+        let awaited = || {
+            ours.state() == State::Suspect
+                && claim.incarnation() >= ours.incarnation()
+                && self.worries.is_overdue(ours.id(), ours.incarnation())
+        };
+        claim.id() != ours.id() || awaited()
+    }
+
+    /// Remembers whom others suspect.
+    pub(super) fn worry(&mut self, now: Now) {
+        let suspicions = self.register().take_suspicions();
+        if suspicions.is_empty() {
+            return;
+        }
+        let patience = pace::suspicion(&self.config, self.size());
+        for (id, incarnation) in suspicions {
+            self.worries.heard(now, id, incarnation, patience);
+        }
+    }
+
+    /// Looks after suspicions that should have ended.
+    pub(super) fn ask_about_worries(&mut self, now: Now) {
+        while let Some(worry) = self.worries.pop_due(now) {
+            if self.is_suspect(&worry.id, worry.incarnation) {
+                self.news.push_back(News::Unsure);
+                self.worries.asked(now, worry);
+            }
+        }
     }
 
     /// foca leaves it to the one who raised a suspicion to end it; here that is us.
@@ -143,6 +177,7 @@ impl Swim {
         self.register().set_me(id.clone());
         self.foca = new_foca(&self.config, id, &mut self.seeds, &self.register);
         self.timers = Timers::default();
+        self.worries = Worries::default();
         self.token = None;
         self.paced_for = 1;
         self.news.push_back(News::Renewed(me));

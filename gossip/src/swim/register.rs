@@ -17,6 +17,8 @@ pub(super) struct Register {
     down: BTreeMap<PeerId, (Identity, Incarnation)>,
     /// Records that prove that one of them lives.
     proofs: Vec<foca::Member<Identity>>,
+    /// Whom others suspect.
+    suspicions: Vec<(Identity, Incarnation)>,
     /// Somebody suspects us.
     suspected: bool,
     /// The highest generation of another life of ours that was seen.
@@ -31,6 +33,7 @@ impl Register {
             known: BTreeSet::new(),
             down: BTreeMap::new(),
             proofs: Vec::new(),
+            suspicions: Vec::new(),
             suspected: false,
             other_life: None,
         }
@@ -74,6 +77,7 @@ impl Register {
         self.known.clear();
         self.down.clear();
         self.proofs.clear();
+        self.suspicions.clear();
     }
 
     pub(super) fn went_down(&mut self, id: Identity, incarnation: Incarnation) {
@@ -102,6 +106,11 @@ impl Register {
         std::mem::take(&mut self.suspected)
     }
 
+    /// Whom others were said to suspect, and in which incarnation.
+    pub(super) fn take_suspicions(&mut self) -> Vec<(Identity, Incarnation)> {
+        std::mem::take(&mut self.suspicions)
+    }
+
     /// The generation of another life of ours, if the cluster would prefer it to this one.
     pub(super) fn newer_life(&mut self) -> Option<u64> {
         self.other_life
@@ -116,6 +125,10 @@ impl Register {
             let known = self
                 .admit(&record.member.peer)
                 .then(|| from_record(record))?;
+            if known.state() == State::Suspect {
+                self.suspicions
+                    .push((known.id().clone(), known.incarnation()));
+            }
             self.proofs
                 .extend(self.proves_life(&known).then(|| known.clone()));
             return Some(known);

@@ -259,3 +259,25 @@ fn nobody_is_ever_blamed_among_honest_nodes() {
         assert_eq!(node.seen.violations, [], "node {index}");
     }
 }
+
+#[test]
+fn who_missed_the_verdict_on_a_suspect_asks_for_it() {
+    let mut world = World::new(SEED);
+    world.cluster(20, secs(1));
+    world.run(secs(10));
+    world.kill(7);
+    world.run(secs(4));
+    world.split(|index| u8::from(index == 5));
+    let others_know = |world: &World| {
+        let mut others = world.alive().filter(|index| *index != 5);
+        others.all(|index| !world.sees(index, 7))
+    };
+    assert!(world.run_until(secs(10), others_know).is_some());
+    world.run(secs(2));
+    assert!(world.sees(5, 7), "the scenario needs one that missed it");
+    world.heal();
+    let took = world.run_until(secs(5), |world| !world.sees(5, 7));
+    println!("known after {took:?}");
+    assert!(took.is_some());
+    assert!(world.run_until(secs(15), World::is_complete).is_some());
+}
