@@ -140,7 +140,7 @@ impl Driver {
             asked: false,
             refused: false,
         };
-        entry.callers.insert(number, waiting);
+        self.tasks.enter(&task, number, waiting);
         let parts = self.parts.clone();
         self.parts.spawn_in(info_span!("download", id), async move {
             let moved = pump.run().await;
@@ -157,8 +157,10 @@ impl Driver {
         }
         self.parts.activity.busy();
         self.ensure_file(now, task);
-        self.open_gates(now, task);
         self.tracker.register(now, task, wish);
+        // What the tracker asks the source now may be the answer that the gate waits for.
+        self.drain(now);
+        self.open_gates(now, task);
     }
 
     /// A local caller has everything, failed, went away or belongs to another task.
@@ -169,10 +171,7 @@ impl Driver {
         caller: u64,
         moved: Option<DownloadSender>,
     ) {
-        let Some(entry) = self.tasks.entries.get_mut(&task) else {
-            return;
-        };
-        let Some(waiting) = entry.callers.remove(&caller) else {
+        let Some(waiting) = self.tasks.leave(&task, caller) else {
             return;
         };
         if let Some(sender) = moved {
@@ -192,8 +191,12 @@ impl Driver {
         if is_last {
             self.tasks.touch(&task);
             self.parts.store.touch(task);
+            let is_stored = self.parts.store.progress(task).is_some();
             if let Some(entry) = self.tasks.entries.get_mut(&task) {
                 entry.pin = None;
+            }
+            if !is_stored {
+                self.tasks.entries.remove(&task);
             }
             self.tracker.service_down(now, &task);
         }

@@ -283,7 +283,10 @@ impl Driver {
             return;
         };
         info!(task = %task.short(), "task complete");
-        entry.news.send_modify(|news| news.completions += 1);
+        entry.news.send_modify(|news| {
+            news.completions += 1;
+            news.completed = news.attempt;
+        });
         self.parts.store.complete(task);
     }
 

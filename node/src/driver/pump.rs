@@ -31,6 +31,8 @@ pub(super) struct News {
     pub(super) ready: Option<Ready>,
     /// Counts how often the task was found complete and current.
     pub(super) completions: u64,
+    /// The attempt that was found so last.
+    pub(super) completed: u64,
     /// What the whole hashes to, as far as anybody asked.
     pub(super) digests: Vec<Digest>,
     /// Counts failures.
@@ -105,6 +107,20 @@ enum Step {
     Wait,
     Ended,
     Moved,
+}
+
+/// The state of the file.
+enum Written {
+    /// Some of it can be read.
+    Part,
+    /// All of it can.
+    Whole,
+    /// A block that was shown turned out to be wrong: what was read is not to be believed.
+    TakenBack,
+    /// The rest cannot be written.
+    Failed(GetError),
+    /// The task was removed or begins anew; news of that follow.
+    Gone,
 }
 
 impl Told {
@@ -201,7 +217,8 @@ impl Pump {
         if news.attempt != self.told.attempt {
             self.restart(&news)?;
         }
-        let is_complete = news.completions > self.told.completions;
+        let is_complete =
+            news.completions > self.told.completions && news.completed == news.attempt;
         let Some(ready) = &news.ready else {
             return Ok(Step::Wait);
         };
@@ -256,38 +273,37 @@ impl Pump {
     }
 
     fn progress(&mut self, news: &News, ready: &Ready, is_complete: bool) -> Result<Step, Gone> {
-        let progress = ready.written.borrow().clone();
-        if let Some(failure) = progress.failure {
-            self.sender.fail(failure.into());
-            return Ok(Step::Ended);
-        }
-        if progress.gone {
-            return Ok(Step::Wait);
-        }
-        if progress.epoch != *self.told.epoch.get_or_insert(progress.epoch) {
-            // A block that was shown turned out to be wrong: what was read is not to be believed.
-            self.sender.send(GetEvent::Restarted)?;
-            self.told.void();
-            return self.again(ready);
+        let state = self.written(ready);
+        match state {
+            Written::Failed(error) => {
+                self.sender.fail(error);
+                return Ok(Step::Ended);
+            }
+            Written::TakenBack => {
+                self.sender.send(GetEvent::Restarted)?;
+                self.told.void();
+                return self.again(ready);
+            }
+            Written::Whole => {}
+            Written::Part => {
+                // Between two reports nothing is looked at: each look costs as much as the file has blocks.
+                let due = self.told.next_progress;
+                if due.is_some_and(|due| due > Instant::now()) {
+                    return Ok(Step::Wait);
+                }
+            }
+            Written::Gone => return Ok(Step::Wait),
         }
         let length = ready.meta.layout.length();
         let wanted = self.wanted(length);
-        let runs = clip(&progress.byte_runs(), &wanted);
-        let done_bytes: u64 = runs.iter().map(|run| run.end - run.start).sum();
-        let cached: u64 = clip(&self.told.had, &wanted)
-            .iter()
-            .map(|run| run.end - run.start)
-            .sum();
-        let is_all = length.is_some() && done_bytes == wanted.end - wanted.start;
-        let is_done = is_all && (is_complete || self.range.is_some() && self.digest.is_none());
+        let runs = clip(&ready.written.borrow().byte_runs(), &wanted);
+        let done_bytes = bytes_in(&runs);
+        let cached = bytes_in(&clip(&self.told.had, &wanted));
+        self.told.next_progress = None;
         if done_bytes > self.told.done_bytes {
-            let now = Instant::now();
-            if !is_all && self.told.next_progress.is_some_and(|due| due > now) {
-                return Ok(Step::Wait);
-            }
-            self.told.next_progress = Some(now + PROGRESS_PERIOD);
-            let fresh = beyond(&runs, &self.told.runs);
+            self.told.next_progress = Some(Instant::now() + PROGRESS_PERIOD);
             let (from_peers, from_source) = self.split(news, done_bytes.saturating_sub(cached));
+            let leading = runs.first().filter(|run| run.start == wanted.start);
             self.sender.send(GetEvent::Progress(GetProgress {
                 done_bytes,
                 length: length.map(|_| wanted.end - wanted.start),
@@ -295,25 +311,36 @@ impl Pump {
                 from_source,
                 from_cache: cached,
                 peers: news.peers,
-                contiguous: runs
-                    .first()
-                    .filter(|run| run.start == wanted.start)
-                    .map_or(wanted.start, |run| run.end),
-                runs: fresh,
+                contiguous: leading.map_or(wanted.start, |run| run.end),
+                runs: beyond(&runs, &self.told.runs),
             }))?;
             (self.told.runs, self.told.done_bytes) = (runs, done_bytes);
-        } else if self
-            .told
-            .next_progress
-            .is_some_and(|due| due <= Instant::now())
-        {
-            self.told.next_progress = None;
         }
-        if !is_done {
+        let is_all = length.is_some() && done_bytes == wanted.end - wanted.start;
+        if !is_all || !is_complete && (self.range.is_none() || self.digest.is_some()) {
             return Ok(Step::Wait);
         }
         self.end(news, &ready.meta, done_bytes, cached)?;
         Ok(Step::Ended)
+    }
+
+    /// How the file is.
+    fn written(&mut self, ready: &Ready) -> Written {
+        let progress = ready.written.borrow();
+        if let Some(failure) = progress.failure.clone() {
+            return Written::Failed(failure.into());
+        }
+        if progress.gone {
+            return Written::Gone;
+        }
+        if progress.epoch != *self.told.epoch.get_or_insert(progress.epoch) {
+            return Written::TakenBack;
+        }
+        if progress.is_whole() {
+            Written::Whole
+        } else {
+            Written::Part
+        }
     }
 
     fn end(&self, news: &News, meta: &Meta, bytes: u64, cached: u64) -> Result<(), Gone> {
@@ -404,6 +431,10 @@ async fn changed(written: &mut Option<watch::Receiver<Progress>>) {
         }
         None => std::future::pending().await,
     }
+}
+
+fn bytes_in(runs: &[Range<u64>]) -> u64 {
+    runs.iter().map(|run| run.end - run.start).sum()
 }
 
 /// The parts of sorted `runs` that lie within `window`.

@@ -103,6 +103,8 @@ impl Driver {
         let mut entry = Entry::new(url, Limiter::of(self.parts.limits.task));
         entry.meta = Some(meta.clone());
         entry.complete = complete;
+        // Whose credentials these were is not remembered: root alone may see it until it is asked for.
+        entry.owner = about.credentialed.then_some(0);
         entry.last_used_unix_ms = used_at_ms;
         self.tasks.entries.insert(task, entry);
         self.tracker.restore(now, task, meta, have, batches);

@@ -28,6 +28,7 @@ const MAX_PROOFS: usize = 1024;
 pub(super) struct Tasks {
     pub(super) entries: BTreeMap<TaskId, Entry>,
     next_caller: u64,
+    callers: usize,
 }
 
 /// One task.
@@ -206,7 +207,22 @@ impl Tasks {
     }
 
     /// How many local callers wait.
-    pub(super) fn callers(&self) -> usize {
-        self.entries.values().map(|entry| entry.callers.len()).sum()
+    pub(super) const fn callers(&self) -> usize {
+        self.callers
+    }
+
+    /// Adds a caller to a task that is there.
+    pub(super) fn enter(&mut self, task: &TaskId, caller: u64, waiting: Waiting) {
+        if let Some(entry) = self.entries.get_mut(task) {
+            entry.callers.insert(caller, waiting);
+            self.callers += 1;
+        }
+    }
+
+    /// Takes a caller out.
+    pub(super) fn leave(&mut self, task: &TaskId, caller: u64) -> Option<Waiting> {
+        let waiting = self.entries.get_mut(task)?.callers.remove(&caller)?;
+        self.callers -= 1;
+        Some(waiting)
     }
 }

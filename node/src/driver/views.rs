@@ -135,7 +135,10 @@ impl Driver {
             readers: count(entry.callers.len()),
             peers: seen.map(|seen| count(seen.neighbours)).unwrap_or_default(),
             last_used_unix_ms: entry.last_used_unix_ms,
-            owner: entry.owner,
+            // What the source gives to everybody is nobody's own.
+            owner: entry
+                .owner
+                .filter(|_| entry.meta.as_ref().is_none_or(|meta| !meta.public)),
         }
     }
 }
