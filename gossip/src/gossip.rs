@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 
+use crate::member::advertised;
 use crate::outbox::Outbox;
 use crate::roster::Roster;
 use crate::slots::{Key, Slots};
@@ -15,8 +16,8 @@ use crate::spread::Spread;
 use crate::swim::Swim;
 use crate::wire::Datagram;
 use crate::{
-    Config, Event, EventKind, MAX_ADDRS, Member, Now, Output, PeerId, PublishError, SignRequestId,
-    Subject, Violation,
+    Config, Event, EventKind, Member, Now, Output, PeerId, PublishError, SignRequestId, Subject,
+    Violation,
 };
 
 mod clock;
@@ -60,10 +61,10 @@ pub struct Gossip {
 }
 
 impl Gossip {
-    /// A node on its own. `me` needs at least one address, or others will refuse its packets;
-    /// addresses beyond [`MAX_ADDRS`] are dropped. Equal seeds and inputs give equal runs.
+    /// A node on its own. `me` needs at least one address that others can use, or they will refuse
+    /// its packets; the first [`MAX_ADDRS`](crate::MAX_ADDRS) such addresses are advertised. Equal seeds and inputs give equal runs.
     pub fn new(config: Config, mut me: Member, seed: u64, now: Now) -> Self {
-        me.addrs.truncate(MAX_ADDRS);
+        me.addrs = advertised(&me.addrs);
         let config = config.workable();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let clock = Clock::new(me.generation, now);
@@ -176,8 +177,12 @@ impl Gossip {
     }
 
     /// Our addresses changed. The others learn the new ones without losing sight of us.
-    pub fn set_addrs(&mut self, now: Now, mut addrs: Vec<SocketAddr>) {
-        addrs.truncate(MAX_ADDRS);
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the face that others code against"
+    )]
+    pub fn set_addrs(&mut self, now: Now, addrs: Vec<SocketAddr>) {
+        let addrs = advertised(&addrs);
         if self.left || addrs == self.me().addrs {
             return;
         }
@@ -190,7 +195,7 @@ impl Gossip {
         self.settle(now);
     }
 
-    /// Writes one of our slots.
+    /// Writes one of our slots. Saying again what stands there already does nothing.
     ///
     /// It goes out after a moment in which a newer write may replace it, and as the node's rate
     /// allows. A kind that must be signed goes out as [`Output::Sign`] first, and is in force once
@@ -207,6 +212,10 @@ impl Gossip {
         body: Bytes,
     ) -> Result<(), PublishError> {
         let key = self.admit_own(subject, kind, &body)?;
+        let is_said = |event: &Event| event.body == body && self.written.contains(&key);
+        if self.slots.event(&key).is_some_and(is_said) {
+            return Ok(());
+        }
         self.rewrite(now, &key, Some(body))?;
         self.written.insert(key);
         self.inherited.remove(&key);

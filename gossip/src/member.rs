@@ -45,6 +45,16 @@ impl Member {
     }
 }
 
+/// The first [`MAX_ADDRS`] of `addrs` that others could use, as others will read them: without what
+/// means something on this host only (the scope of a link-local address).
+pub(crate) fn advertised(addrs: &[SocketAddr]) -> Vec<SocketAddr> {
+    let usable = addrs.iter().filter(|addr| is_unicast(addr));
+    usable
+        .map(|addr| SocketAddr::new(addr.ip(), addr.port()))
+        .take(MAX_ADDRS)
+        .collect()
+}
+
 /// Reads addresses without ever setting room aside for more than there may be.
 fn at_most_max_addrs<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
     struct Addrs;
@@ -105,6 +115,21 @@ mod tests {
         ] {
             assert!(!member(&[addr]).is_reachable(), "{addr}");
         }
+    }
+
+    #[test]
+    fn what_is_advertised_is_what_others_will_read() {
+        let addrs = [
+            "[fe80::1%3]:9",
+            "0.0.0.0:9",
+            "10.0.0.1:1",
+            "10.0.0.2:1",
+            "10.0.0.3:1",
+            "10.0.0.4:1",
+        ];
+        let addrs = addrs.map(|addr| addr.parse().unwrap());
+        let expected = ["[fe80::1]:9", "10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"];
+        assert_eq!(advertised(&addrs), member(&expected).addrs);
     }
 
     #[test]

@@ -291,6 +291,36 @@ fn what_cannot_be_published_changes_nothing() {
 }
 
 #[test]
+fn to_say_the_same_again_costs_nothing() {
+    let (mut one, _) = pair();
+    let body = Bytes::from_static(b"all");
+    one.publish(at(0), subject(1), EventKind::Progress, body.clone())
+        .unwrap();
+    let clock = one.events(&subject(1)).next().unwrap().clock;
+    one.publish(at(50), subject(1), EventKind::Progress, body.clone())
+        .unwrap();
+    assert_eq!(one.events(&subject(1)).next().unwrap().clock, clock);
+    one.withdraw(at(60), subject(1), EventKind::Progress);
+    one.publish(at(70), subject(1), EventKind::Progress, body)
+        .unwrap();
+    assert_eq!(one.events(&subject(1)).count(), 1);
+}
+
+#[test]
+fn an_address_with_a_scope_of_this_host_confuses_nobody() {
+    let scoped = Member {
+        addrs: vec!["[fe80::1%7]:65000".parse().unwrap()],
+        ..member(peer(1))
+    };
+    let mut one = Gossip::new(Config::default(), scoped, 1, at(0));
+    let mut two = node(2);
+    sync(at(0), &mut one, &mut two);
+    assert_eq!(two.member(&peer(1)), Some(one.me()));
+    one.set_addrs(at(10), vec!["[fe80::1%8]:65000".parse().unwrap()]);
+    assert_eq!(one.me().generation, 1000, "to others nothing changed");
+}
+
+#[test]
 fn who_left_is_silent() {
     let (mut one, mut two) = pair();
     one.leave(at(10));
