@@ -5,6 +5,12 @@
 //! the like) together with the time, then drain [`poll_output`](Gossip::poll_output), then wait
 //! until [`poll_timeout`](Gossip::poll_timeout) or the next thing that happens. Equal seeds and
 //! equal inputs give equal runs.
+//!
+//! The parts: `swim` wraps foca and settles what foca leaves open (who is really down when views
+//! disagree); `roster` lists who is alive; `slots` holds the last word of everybody on everything;
+//! `spread` passes news on; `outbox` paces our own; `wire` alone knows bytes; `gossip` connects
+//! them and holds no logic that one of them could hold. `docs/protocol-gossip.md` has the layout
+//! and the rules with their reasons.
 
 mod config;
 mod error;
