@@ -199,7 +199,7 @@ impl Registration {
     }
 
     /// Whether an answer belongs to what was asked, or is the home's own word.
-    pub(crate) fn accepts(&mut self, now: Now, from: PeerId, request: u64) -> bool {
+    pub(crate) fn accepts(&mut self, from: PeerId, request: u64) -> bool {
         if request == 0 {
             return self.home == Some(from);
         }
@@ -207,8 +207,13 @@ impl Registration {
             return false;
         }
         self.home = Some(from);
-        self.answered = now;
         true
+    }
+
+    /// A home answered for itself. A redirect is no such answer: it may lead, again and again, to one who is
+    /// dead or isolated here.
+    pub(crate) const fn heard(&mut self, now: Now) {
+        self.answered = now;
     }
 
     pub(crate) fn welcomed(&mut self, now: Now, wants: bool) {

@@ -84,7 +84,7 @@ impl Task {
             }
             return;
         }
-        if !self.registration.accepts(cx.now, from, registered.request) {
+        if !self.registration.accepts(from, registered.request) {
             // A lease from a home that is not ours any more would be read by nobody: give it back at once.
             if let Outcome::Welcome {
                 lease: Some(lease), ..
@@ -116,7 +116,10 @@ impl Task {
             }
             Outcome::Redirect { home } => self.registration.redirected(cx.now, home),
             Outcome::NotYet | Outcome::Busy => self.registration.not_yet(cx.now),
-            Outcome::Report => self.registration.hurry(cx.now),
+            Outcome::Report => {
+                self.registration.heard(cx.now);
+                self.registration.hurry(cx.now);
+            }
             Outcome::Failed { failure } => {
                 self.registration.welcomed(cx.now, false);
                 let local = self.wish.is_some_and(|wish| !wish.can_read);
