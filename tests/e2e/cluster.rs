@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::MutexGuard;
@@ -57,7 +58,7 @@ impl<'lab> Cluster<'lab> {
     /// Makes the key and the nodes; none runs yet.
     pub(crate) fn prepare(lab: &'lab Lab, options: &Options) -> Self {
         let key = lab.dir().join("cluster.key");
-        fs::write(&key, new_key()).unwrap();
+        write_key(&key);
         let first = lab.hosts()[0].name();
         let nodes = lab.hosts().iter().map(|host| {
             let mut options = options.clone();
@@ -113,8 +114,14 @@ pub(crate) fn can_run(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
     take_turn(programs)
 }
 
+/// Writes a key that no other cluster has, for its owner alone.
+pub(crate) fn write_key(path: &Path) {
+    fs::write(path, new_key()).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// A token that no other cluster has.
-pub(crate) fn new_key() -> Vec<u8> {
+fn new_key() -> Vec<u8> {
     let made = Command::new(DFNODE).args(["key", "new"]).output().unwrap();
     assert!(made.status.success(), "dfnode key new: {made:?}");
     made.stdout

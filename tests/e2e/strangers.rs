@@ -1,12 +1,11 @@
 //! Hosts without the key, and packets that mean nothing.
 
 use std::env;
-use std::fs;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Node, Options, can_run, new_key};
+use crate::cluster::{Cluster, Node, Options, can_run, write_key};
 use crate::crowd::{expect_right, output};
 use crate::files::{noise, sha256};
 use crate::lab::{Job, Lab, Shape};
@@ -43,7 +42,7 @@ fn a_node_with_another_key_neither_joins_nor_reads() {
     );
 
     let key = lab.dir().join("other.key");
-    fs::write(&key, new_key()).unwrap();
+    write_key(&key);
     let key = key.display().to_string();
     let run = ["--cluster-key", &key, "--join", "peer-a"]
         .map(str::to_owned)

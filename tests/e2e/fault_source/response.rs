@@ -20,6 +20,8 @@ pub(super) struct Response {
 pub(super) struct Body {
     /// What is sent, unless the manner cuts it.
     pub(super) bytes: Vec<u8>,
+    /// What Content-Length says, where there is one.
+    pub(super) promised: usize,
     /// How it is sent.
     pub(super) manner: Manner,
 }
@@ -35,8 +37,6 @@ pub(super) enum Manner {
     ResetInTheMiddle,
     /// Half of it, then nothing.
     StallInTheMiddle,
-    /// All of it, but more was promised.
-    PromiseMore,
     /// In chunks, without a length.
     Chunked,
 }
@@ -45,6 +45,8 @@ pub(super) enum Manner {
 const DEFAULT_SIZE: usize = 1 << 20;
 /// How often a passing fault shows when the URL does not say.
 const DEFAULT_TIMES: usize = 1;
+/// How many bytes of a wrong length never come.
+const PROMISED_IN_EXCESS: usize = 1000;
 const TIME_TO_FIRST_BYTE: Duration = Duration::from_secs(3);
 
 /// What a file's answers carry besides its bytes.
@@ -53,6 +55,7 @@ struct File {
     etag: Option<String>,
     ranges: bool,
     manner: Manner,
+    promises_more: bool,
     version: u64,
 }
 
@@ -65,6 +68,7 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
         etag: Some("\"v0\"".to_owned()),
         ranges: true,
         manner: Manner::Plain,
+        promises_more: false,
         version: 0,
     };
     let passing_manner = |manner| if passing { manner } else { Manner::Plain };
@@ -118,7 +122,7 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
             .answer(request)
         }
         "wrong-length" => File {
-            manner: Manner::PromiseMore,
+            promises_more: true,
             ..file
         }
         .answer(request),
@@ -160,20 +164,25 @@ impl File {
             return plain(412, Vec::new());
         }
         let mut bytes = content(self.version, self.size);
+        // What is promised and does not come lies behind what there is.
+        let claimed = if self.promises_more { self.size + PROMISED_IN_EXCESS } else { self.size };
+        let mut promised = claimed;
         let mut headers = vec![("Content-Type", "application/octet-stream".to_owned())];
         headers.extend(self.etag.map(|etag| ("ETag", etag)));
         let mut status = 200;
         if self.ranges {
             headers.push(("Accept-Ranges", "bytes".to_owned()));
-            if let Some(range) = request.range(self.size) {
-                let text = format!("bytes {}-{}/{}", range.start, range.end - 1, self.size);
+            if let Some(range) = request.range(claimed) {
+                let text = format!("bytes {}-{}/{claimed}", range.start, range.end - 1);
                 headers.push(("Content-Range", text));
-                bytes = bytes[range].to_vec();
+                promised = range.len();
+                bytes = bytes[range.start.min(self.size)..range.end.min(self.size)].to_vec();
                 status = 206;
             }
         }
         let body = Body {
             bytes,
+            promised,
             manner: self.manner,
         };
         Response {
@@ -197,6 +206,7 @@ fn redirect(location: String) -> Response {
 
 fn plain(status: u16, bytes: Vec<u8>) -> Response {
     let body = Body {
+        promised: bytes.len(),
         bytes,
         manner: Manner::Plain,
     };

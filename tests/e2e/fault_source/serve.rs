@@ -15,7 +15,6 @@ use super::response::{Manner, Response, answer};
 const SLICE_BYTES: usize = 16 * 1024;
 /// 10 Mbit.
 const SLOW_BYTES_PER_SEC: u32 = 1_250_000;
-const PROMISED_IN_EXCESS: usize = 1000;
 /// Longer than any test waits.
 const STALL: Duration = Duration::from_mins(10);
 
@@ -94,7 +93,7 @@ fn converse(stream: &TcpStream, history: &Arc<History>, log: &Log) {
             status: response.status,
             body_bytes: sent as u64,
         });
-        if ended.is_err() || response.body.manner == Manner::PromiseMore {
+        if ended.is_err() || sent < response.body.promised {
             return;
         }
     }
@@ -117,15 +116,8 @@ fn write(
     }
     match manner {
         Manner::Chunked => write!(head, "Transfer-Encoding: chunked\r\n\r\n")?,
-        Manner::PromiseMore => {
-            write!(
-                head,
-                "Content-Length: {}\r\n\r\n",
-                bytes.len() + PROMISED_IN_EXCESS
-            )?;
-        }
         Manner::Plain | Manner::Slow | Manner::ResetInTheMiddle | Manner::StallInTheMiddle => {
-            write!(head, "Content-Length: {}\r\n\r\n", bytes.len())?;
+            write!(head, "Content-Length: {}\r\n\r\n", response.body.promised)?;
         }
     }
     stream.write_all(&head)?;
@@ -162,6 +154,6 @@ fn write(
             thread::sleep(STALL);
             Err(io::ErrorKind::TimedOut.into())
         }
-        Manner::Plain | Manner::Slow | Manner::PromiseMore => Ok(()),
+        Manner::Plain | Manner::Slow => Ok(()),
     }
 }
