@@ -54,6 +54,17 @@ async fn a_source_without_ranges_streams_the_whole() {
 }
 
 #[tokio::test]
+async fn a_source_whose_parts_cannot_be_told_apart_is_read_in_one_answer() {
+    let body = content(5 << 20);
+    let copy = body.clone();
+    let server = Server::start(move |request| good(request, &copy, "W/\"v1\"")).await;
+    let outcome = probe(server.url("/")).await;
+    assert_eq!(outcome.end, Some(Ok(5 << 20)));
+    assert_eq!(outcome.bytes, body);
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_ends_where_it_ends() {
     let server = Server::start(|_| {
         let chunks = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_vec();
