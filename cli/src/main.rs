@@ -1,2 +1,110 @@
-//! The binary `dfnode`.
-fn main() {}
+//! The binary `dfnode`: words typed, files written, numbers returned.
+
+mod args;
+mod config;
+mod exit;
+mod get;
+mod key;
+mod list;
+mod log;
+mod place;
+mod run;
+mod say;
+mod signals;
+mod start;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use tokio::runtime::{Builder, Runtime};
+
+use args::{Cli, Command, ConfigCommand, LogArgs};
+use config::Settings;
+use exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let matches = usual(Cli::command()).get_matches();
+    let outcome = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => dispatch(cli, leaf(&matches)),
+        Err(error) => error.exit(),
+    };
+    let exit = match outcome {
+        Ok(exit) => exit,
+        Err(failure) if say::is_broken_pipe(&failure) => Exit::Ok,
+        Err(failure) => {
+            say::note(format!("dfnode: {:#}", failure.error));
+            failure.exit
+        }
+    };
+    // Threads that are stuck in a slow read or write are not waited for.
+    std::process::exit(exit.code().into())
+}
+
+fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Run(args) => {
+            let settings = Settings::load(&args, &cli.log, matches)?;
+            let said = &settings.said;
+            log::start(
+                said.log_format,
+                said.log_level.as_deref(),
+                log::DEFAULT_LEVEL,
+            )?;
+            many_threads()?.block_on(run::command(settings))
+        }
+        Command::Get(args) => one_thread(&cli.log)?.block_on(get::command(*args)),
+        Command::Status(args) => one_thread(&cli.log)?.block_on(list::status(&args)),
+        Command::Peers(args) => one_thread(&cli.log)?.block_on(list::peers(&args)),
+        Command::Tasks(args) => one_thread(&cli.log)?.block_on(list::tasks(&args)),
+        Command::Rm(args) => one_thread(&cli.log)?.block_on(list::remove(args)),
+        Command::Key(command) => key::command(command),
+        Command::Config(ConfigCommand::Check(args)) => {
+            config::check_command(&Settings::load(&args, &cli.log, matches)?)
+        }
+        Command::Config(ConfigCommand::Print(args)) => {
+            config::print_command(&Settings::load(&args, &cli.log, matches)?)
+        }
+    }
+}
+
+/// For a node: as many threads as there are processors.
+fn many_threads() -> Result<Runtime, Failure> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// For a command that asks a node: it starts in no time.
+fn one_thread(log: &LogArgs) -> Result<Runtime, Failure> {
+    log::start(log.log_format, log.log_level.as_deref(), log::QUIET_LEVEL)?;
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// The command as everybody uses it: a variable that is empty says nothing.
+fn usual(command: clap::Command) -> clap::Command {
+    let names: Vec<_> = command
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    let command = command.mut_args(|argument| {
+        let is_empty = argument
+            .get_env()
+            .and_then(std::env::var_os)
+            .is_some_and(|value| value.is_empty());
+        if is_empty {
+            argument.env(None::<&'static str>)
+        } else {
+            argument
+        }
+    });
+    names
+        .iter()
+        .fold(command, |command, name| command.mut_subcommand(name, usual))
+}
+
+/// What was said to the innermost command.
+fn leaf(matches: &ArgMatches) -> &ArgMatches {
+    match matches.subcommand() {
+        Some((_, inner)) => leaf(inner),
+        None => matches,
+    }
+}

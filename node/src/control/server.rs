@@ -245,10 +245,14 @@ impl Guest {
     }
 
     async fn get<S: Service>(&mut self, service: &S, request: GetRequest) -> Result<(), Left> {
-        let begun = tokio::select! {
-            biased;
-            begun = service.get(self.place.caller, request) => begun,
-            () = self.channel.hung_up() => return Err(Left),
+        let mut begin = Box::pin(service.get(self.place.caller, request));
+        let begun = loop {
+            tokio::select! {
+                biased;
+                begun = &mut begin => break begun,
+                () = self.channel.hung_up() => return Err(Left),
+                () = sleep(SIGN_OF_LIFE) => self.report(News::Waiting).await?,
+            }
         };
         match begun {
             Ok(download) => self.relay(download).await,

@@ -1,0 +1,141 @@
+//! What a node is told: on the command line, in the environment or in a file, under the same names.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use dfnode_node::limits::{ByteRate, ByteSize};
+use serde::{Deserialize, Serialize};
+
+use super::{GetOptions, LogFormat};
+use crate::words::{Advertised, Endpoint, Span, StatusAddr};
+
+/// Every setting of a node. Nothing is required; what is left out has the default that `config print` shows.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[command(next_help_heading = "Node")]
+pub(crate) struct NodeArgs {
+    /// A member of the cluster; a name with many addresses stands for all of them
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        env = "DFNODE_JOIN",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) join: Vec<Endpoint>,
+
+    /// A file that names members, one a line; it is read again when it changes
+    #[arg(long, value_name = "FILE", env = "DFNODE_JOIN_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) join_file: Option<PathBuf>,
+
+    /// Do not look for members on the local network
+    #[arg(long, env = "DFNODE_NO_MDNS", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_mdns: Option<bool>,
+
+    /// Run without a key: whoever reaches this host on a private address belongs to the cluster
+    #[arg(long, env = "DFNODE_OPEN", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open: Option<bool>,
+
+    /// The file with the cluster's key [default: the key in `DFNODE_CLUSTER_KEY`, then DATA/cluster.key, then
+    /// /etc/dfnode/cluster.key]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster_key: Option<PathBuf>,
+
+    /// The configuration file [default: /etc/dfnode/dfnode.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "DFNODE_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The node's folder [default: /var/lib/dfnode for root, else ~/.local/share/dfnode]
+    #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Where to listen for peers (UDP) [default: [::]:65000]
+    #[arg(long, value_name = "ADDR", env = "DFNODE_LISTEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// The address that peers are told, where it is not one of this host's own
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "DFNODE_ADVERTISE",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) advertise: Vec<Advertised>,
+
+    /// Where to show metrics and the status page, or `off` [default: 127.0.0.1:65002]
+    #[arg(long, value_name = "ADDR", env = "DFNODE_STATUS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<StatusAddr>,
+
+    /// The name of this host's place: about one copy of a file crosses into each
+    #[arg(long, value_name = "ZONE", env = "DFNODE_ZONE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<String>,
+
+    /// Never upload
+    #[arg(long, env = "DFNODE_LEECH", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(hide_possible_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) leech: Option<bool>,
+
+    /// The most that this host receives, and the most that it sends, a second
+    #[arg(long, value_name = "RATE", env = "DFNODE_TOTAL_LIMIT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total_limit: Option<ByteRate>,
+
+    /// The most that one download receives a second, unless it says otherwise
+    #[arg(long, value_name = "RATE", env = "DFNODE_LOCAL_LIMIT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) local_limit: Option<ByteRate>,
+
+    /// The most disk that the cache takes [default: a tenth of the disk]
+    #[arg(long, value_name = "SIZE", env = "DFNODE_CACHE_SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_size: Option<ByteSize>,
+
+    /// How many nodes may read one file from its source at once [default: 16]
+    #[arg(long, value_name = "COUNT", env = "DFNODE_SOURCE_CONCURRENCY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_concurrency: Option<NonZeroU8>,
+
+    /// How old an answer of a source may be to be believed without asking again
+    #[arg(long, value_name = "TIME", env = "DFNODE_MAX_AGE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age: Option<Span>,
+
+    /// Certificates to trust beside the system's, as PEM
+    #[arg(long, value_name = "FILE", env = "DFNODE_CACERT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cacert: Option<PathBuf>,
+
+    /// As `--log-format`.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// As `--log-level`.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_level: Option<String>,
+
+    /// What `dfnode get` is told.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) get: Option<GetOptions>,
+}

@@ -1,0 +1,198 @@
+//! Where the bytes go: copied out of the node's file by this process, with this user's rights.
+//!
+//! A file appears at its name whole or not at all. Stdout, and whatever else is no regular file (a pipe,
+//! `/dev/null`), is written from front to back while the download runs.
+
+mod draft;
+mod stream;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dfnode_node::get::{GetProgress, GetSummary, Started};
+
+use tokio_util::sync::CancellationToken;
+
+use draft::Draft;
+use stream::Stream;
+
+/// What stands for stdout.
+const STDOUT: &str = "-";
+
+/// Bytes that a disk takes in no time to speak of.
+const QUICK_BYTES: u64 = 1024 * 1024;
+
+/// Why the output could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OutputError {
+    /// The system said no. Nothing is left at a file's name.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// What was written.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of an older version is written already and cannot be taken back.
+    #[error("the content changed at the source when a part of it was written already")]
+    Changed,
+}
+
+/// The output of one download, over all its attempts.
+#[derive(Debug)]
+pub(super) struct Output {
+    path: PathBuf,
+    stop: CancellationToken,
+    /// First byte, and the byte behind the last, where only a part is wanted.
+    part: (u64, u64),
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    File(Option<Draft>),
+    Stream(Stream),
+}
+
+impl Output {
+    /// Prepares to write to `path`, `range` of the content. Long writes end early after `stop`.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be written there.
+    pub(super) fn open(
+        path: &Path,
+        range: Option<(u64, Option<u64>)>,
+        stop: CancellationToken,
+    ) -> Result<Self, OutputError> {
+        let (first, last) = range.unwrap_or((0, None));
+        let end = last.map_or(u64::MAX, |last| last.saturating_add(1));
+        let failed = |source| OutputError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let mut path = path.to_owned();
+        let way = match fs::metadata(&path) {
+            _ if is_stdout(&path) => Way::Stream(Stream::stdout(first).map_err(failed)?),
+            Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            Ok(found) if !found.is_file() => {
+                Way::Stream(Stream::open(&path, first).map_err(failed)?)
+            }
+            Ok(_) => {
+                // What a symbolic link points at is replaced, not the link.
+                path = fs::canonicalize(&path).map_err(failed)?;
+                Way::File(None)
+            }
+            Err(_) => Way::File(None),
+        };
+        let output = Self {
+            path,
+            stop,
+            part: (first, end),
+            way,
+        };
+        output.check_folder()?;
+        Ok(output)
+    }
+
+    /// Whether bytes go to stdout, so that nothing else may.
+    pub(super) fn is_stdout(&self) -> bool {
+        is_stdout(&self.path)
+    }
+
+    /// A download begins, or begins again.
+    pub(super) fn start(&mut self, started: &Started) -> Result<(), OutputError> {
+        let outcome = match &mut self.way {
+            Way::File(draft) => {
+                Draft::new(&self.path, started, self.part).map(|made| *draft = Some(made))
+            }
+            Way::Stream(stream) => {
+                if !stream.start(started) {
+                    return Err(OutputError::Changed);
+                }
+                Ok(())
+            }
+        };
+        outcome.map_err(|source| self.failed(source))
+    }
+
+    /// Whether writing so much may take long enough to do it aside.
+    pub(super) fn is_slow(&self, bytes: u64) -> bool {
+        match &self.way {
+            Way::File(_) => bytes > QUICK_BYTES,
+            Way::Stream(_) => true,
+        }
+    }
+
+    /// More bytes are in the node's file. May take long.
+    pub(super) fn advance(&mut self, progress: &GetProgress) -> Result<(), OutputError> {
+        let outcome = match &mut self.way {
+            Way::File(draft) => draft
+                .as_mut()
+                .map_or(Ok(()), |draft| draft.copy(&progress.runs, &self.stop)),
+            Way::Stream(stream) => stream.write_to(progress.contiguous, &self.stop),
+        };
+        outcome.map_err(|source| self.failed(source))
+    }
+
+    /// The content changed at the source.
+    pub(super) fn restart(&mut self) -> Result<(), OutputError> {
+        match &mut self.way {
+            Way::File(draft) => *draft = None,
+            Way::Stream(stream) if stream.has_begun() => return Err(OutputError::Changed),
+            Way::Stream(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Every byte is in the node's file: after this, in the output too.
+    pub(super) fn finish(&mut self, summary: &GetSummary) -> Result<(), OutputError> {
+        let outcome = match &mut self.way {
+            Way::File(draft) => draft
+                .take()
+                .map_or(Ok(()), |draft| draft.finish(summary.bytes, &self.stop)),
+            Way::Stream(stream) => {
+                stream.write_to(self.part.0.saturating_add(summary.bytes), &self.stop)
+            }
+        };
+        outcome.map_err(|source| self.failed(source))
+    }
+
+    /// Fails before the download rather than after it if the folder is not there.
+    fn check_folder(&self) -> Result<(), OutputError> {
+        let Way::File(_) = self.way else {
+            return Ok(());
+        };
+        match fs::metadata(draft::folder_of(&self.path)) {
+            Ok(folder) if folder.is_dir() => Ok(()),
+            Ok(_) => Err(self.failed(io::ErrorKind::NotADirectory.into())),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> OutputError {
+        OutputError::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Ends a long write that nobody wants any more.
+fn check(stop: &CancellationToken) -> io::Result<()> {
+    if stop.is_cancelled() {
+        Err(io::ErrorKind::Interrupted.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a path means stdout.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    path == Path::new(STDOUT)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! A file that is being made beside the name that it gets when it is whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use dfnode_node::get::{CacheFile, Started};
+use rustix::fs::{FallocateFlags, copy_file_range, fallocate, ioctl_ficlone};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+use super::check;
+
+/// Bytes copied at a time where the kernel does not copy by itself.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes that the kernel is asked to copy at a time.
+const KERNEL_BYTES: usize = 16 * 1024 * 1024;
+
+/// A smaller file is written before its room could be asked for.
+const WORTH_RESERVING_BYTES: u64 = 1024 * 1024;
+
+/// Names tried for the file that is being made.
+const NAMES: u32 = 100;
+
+/// The file that is being made. Dropping it unfinished removes it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    path: PathBuf,
+    beside: PathBuf,
+    file: File,
+    source: CacheFile,
+    part: (u64, u64),
+    copied_bytes: u64,
+    /// The file system shares blocks between files: nothing is copied until the end.
+    shares: bool,
+}
+
+impl Draft {
+    /// Begins a file that is to be `part` of the content.
+    pub(super) fn new(path: &Path, started: &Started, part: (u64, u64)) -> io::Result<Self> {
+        let (file, beside) = create_beside(path)?;
+        let mut made = Self {
+            path: path.to_owned(),
+            beside,
+            file,
+            source: started.file.clone(),
+            part,
+            copied_bytes: 0,
+            shares: false,
+        };
+        if let Ok(old) = fs::metadata(path) {
+            made.file.set_permissions(old.permissions())?;
+        }
+        made.shares = part == (0, u64::MAX) && made.share().is_ok();
+        if let Some(length) = started.length.filter(|_| !made.shares) {
+            made.reserve(length)?;
+        }
+        Ok(made)
+    }
+
+    /// Copies what became readable.
+    pub(super) fn copy(&mut self, runs: &[Range<u64>], stop: &CancellationToken) -> io::Result<()> {
+        if self.shares {
+            return Ok(());
+        }
+        let (first, end) = self.part;
+        for run in runs {
+            let run = run.start.max(first)..run.end.min(end);
+            if run.start < run.end {
+                copy(&self.source.0, &self.file, run.clone(), first, stop)?;
+                self.copied_bytes += run.end - run.start;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the file of `length` bytes, and gives it its name.
+    pub(super) fn finish(mut self, length: u64, stop: &CancellationToken) -> io::Result<()> {
+        if self.shares {
+            self.share()?;
+        } else if self.copied_bytes != length {
+            // A report was lost with the node that made it; all is there now.
+            let first = self.part.0;
+            copy(
+                &self.source.0,
+                &self.file,
+                first..first.saturating_add(length),
+                first,
+                stop,
+            )?;
+        }
+        self.file.set_len(length)?;
+        fs::rename(&self.beside, &self.path)?;
+        self.beside = PathBuf::new();
+        Ok(())
+    }
+
+    /// A full disk is better known before the download than after it.
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        let bytes = length.min(self.part.1).saturating_sub(self.part.0);
+        if bytes < WORTH_RESERVING_BYTES {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
+            // Not every file system can.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn share(&self) -> io::Result<()> {
+        Ok(ioctl_ficlone(&self.file, &self.source.0)?)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.beside.as_os_str().is_empty() {
+            // Nothing can be done about a file that stays.
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A new, hidden file in the same folder, so that renaming it is one step.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let name: String = name.to_string_lossy().chars().take(64).collect();
+    let mut last = io::ErrorKind::AlreadyExists.into();
+    for number in 0..NAMES {
+        let draft = folder_of(path).join(format!(".{name}.{}-{number}.part", std::process::id()));
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&draft)
+        {
+            Ok(file) => return Ok((file, draft)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Copies `run` of `source` to `target`, whose first byte is `first` of the source.
+fn copy(
+    source: &File,
+    target: &File,
+    run: Range<u64>,
+    first: u64,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let (mut from, mut to) = (run.start, run.start - first);
+    while from < run.end {
+        check(stop)?;
+        let ask = usize::try_from(run.end - from)
+            .unwrap_or(usize::MAX)
+            .min(KERNEL_BYTES);
+        match copy_file_range(
+            source.as_fd(),
+            Some(&mut from),
+            target.as_fd(),
+            Some(&mut to),
+            ask,
+        ) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(
+                Errno::XDEV
+                | Errno::INVAL
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+                | Errno::IO,
+            ) => {
+                return copy_by_hand(source, target, from..run.end, to, stop);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(
+    source: &File,
+    target: &File,
+    run: Range<u64>,
+    mut to: u64,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut from = run.start;
+    while from < run.end {
+        check(stop)?;
+        let ask = usize::try_from(run.end - from)
+            .unwrap_or(usize::MAX)
+            .min(BUFFER_BYTES);
+        source.read_exact_at(&mut buffer[..ask], from)?;
+        target.write_all_at(&buffer[..ask], to)?;
+        from += ask as u64;
+        to += ask as u64;
+    }
+    Ok(())
+}

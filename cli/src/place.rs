@@ -1,0 +1,84 @@
+//! Where on this host a node may run, and finding it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use dfnode_node::control::{Client, ClientError, SOCKET_NAME};
+
+use crate::config::{SYSTEM_DATA, user_folder};
+
+/// A folder that a node may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    /// The node whose folder is `folder`.
+    pub(crate) const fn new(folder: PathBuf) -> Self {
+        Self(folder)
+    }
+
+    /// The node's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where its socket lies while it runs.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join(SOCKET_NAME)
+    }
+}
+
+/// Where to look, in order: only in the folder that was typed, else in those of `DFNODE_DATA`, of the user
+/// and of the system.
+pub(crate) fn places(typed: Option<&Path>) -> Vec<Place> {
+    if let Some(folder) = typed {
+        return vec![Place::new(folder.to_owned())];
+    }
+    let variable = env::var_os("DFNODE_DATA")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
+    let mut places: Vec<Place> = Vec::new();
+    for folder in [variable, user_folder(), Some(PathBuf::from(SYSTEM_DATA))]
+        .into_iter()
+        .flatten()
+    {
+        let place = Place::new(folder);
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// The first node that answers; else where it was looked for, and why each did not.
+pub(crate) async fn find(
+    typed: Option<&Path>,
+) -> Result<(Place, Client), Vec<(Place, ClientError)>> {
+    let mut missed = Vec::new();
+    for place in places(typed) {
+        match Client::connect(&place.socket()).await {
+            Ok(client) => return Ok((place, client)),
+            Err(error) => missed.push((place, error)),
+        }
+    }
+    Err(missed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_typed_is_the_only_one() {
+        assert_eq!(
+            places(Some(Path::new("/a"))),
+            [Place::new(PathBuf::from("/a"))]
+        );
+    }
+
+    #[test]
+    fn the_system_is_asked_last() {
+        let places = places(None);
+        assert_eq!(places.last(), Some(&Place::new(PathBuf::from(SYSTEM_DATA))));
+    }
+}

@@ -1,0 +1,41 @@
+//! The one place that writes to stdout and stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::exit::{Exit, Failure};
+
+/// Writes a line to stdout.
+pub(crate) fn line(what: impl Display) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{what}").and_then(|()| out.flush())?;
+    Ok(Exit::Ok)
+}
+
+/// Writes `what` to stdout as it is.
+pub(crate) fn text(what: &str) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(what.as_bytes()).and_then(|()| out.flush())?;
+    Ok(Exit::Ok)
+}
+
+/// Writes JSON to stdout, for people to read as well.
+pub(crate) fn json<T: Serialize>(what: &T) -> Result<Exit, Failure> {
+    line(serde_json::to_string_pretty(what)?)
+}
+
+/// Writes a line to stderr. Nobody can be told if that fails.
+pub(crate) fn note(what: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{what}");
+}
+
+/// Whether `failure` is but a reader of our output that has seen enough.
+pub(crate) fn is_broken_pipe(failure: &Failure) -> bool {
+    failure
+        .error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
