@@ -246,15 +246,15 @@ impl Guest {
 
     async fn get<S: Service>(&mut self, service: &S, request: GetRequest) -> Result<(), Left> {
         let mut begin = Box::pin(service.get(self.place.caller, request));
-        let begun = loop {
+        let outcome = loop {
             tokio::select! {
                 biased;
-                begun = &mut begin => break begun,
+                outcome = &mut begin => break outcome,
                 () = self.channel.hung_up() => return Err(Left),
                 () = sleep(SIGN_OF_LIFE) => self.report(News::Waiting).await?,
             }
         };
-        match begun {
+        match outcome {
             Ok(download) => self.relay(download).await,
             Err(error) => self.report(News::Failed(error)).await,
         }
