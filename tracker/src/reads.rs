@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Clearance,
     /// The whole did not match its digest: each block is compared with the source.
     Arbitration,
+    /// Nobody that holds the rest is dealt with here: it is read without a lease.
+    Cornered,
 }
 
 /// One read under way.

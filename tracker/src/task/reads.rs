@@ -206,7 +206,7 @@ impl Task {
                     self.registration.hurry(cx.now);
                 }
             }
-            Purpose::Leased => {}
+            Purpose::Leased | Purpose::Cornered => {}
         }
         self.finish_if_done(cx);
     }
@@ -222,7 +222,9 @@ impl Task {
             SourceFailure::NotFound
             | SourceFailure::Final { .. }
             | SourceFailure::Busy { .. }
-            | SourceFailure::Transient { .. } => purpose != Purpose::Leased,
+            | SourceFailure::Transient { .. } => {
+                !matches!(purpose, Purpose::Leased | Purpose::Cornered)
+            }
         };
         if fatal {
             self.fail(cx, TaskFailure::Source(failure));
