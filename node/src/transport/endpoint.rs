@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::demux::Demux;
@@ -40,6 +40,15 @@ const PROBED_MTU: u16 = 1400;
 /// Half the way to [`PROBED_MTU`] and one: the search then has a single step.
 const MTU_STEP: u16 = 101;
 
+/// Packets that are acknowledged together, and how long a lesser number may wait: the links that bring blocks are
+/// full of blocks in the other direction too, and each packet costs both hosts time.
+const ACK_EVERY_PACKETS: u32 = 10;
+const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// What strangers may send before their connections are looked at.
+const MAX_EARLY_BYTES: u64 = 64 * 1024;
+const MAX_EARLY_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
+
 /// Starts the endpoint on `socket`; also returns the configuration for dialling.
 pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint> {
     let transport = Arc::new(transport_config());
@@ -47,7 +56,9 @@ pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint>
     server
         .transport_config(Arc::clone(&transport))
         .migration(false)
-        .max_incoming(MAX_PENDING);
+        .max_incoming(MAX_PENDING)
+        .incoming_buffer_size(MAX_EARLY_BYTES)
+        .incoming_buffer_size_total(MAX_EARLY_BYTES_TOTAL);
     let mut client = ClientConfig::new(tls.client);
     client.transport_config(transport);
 
@@ -62,6 +73,9 @@ pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint>
 fn transport_config() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(PROBED_MTU).minimum_change(MTU_STEP);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY_PACKETS))
+        .max_ack_delay(Some(ACK_DELAY));
     let mut config = TransportConfig::default();
     config
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_BLOCK_STREAMS))
@@ -73,6 +87,10 @@ fn transport_config() -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
         .datagram_receive_buffer_size(None)
+        .ack_frequency_config(Some(acks))
+        // Measured on a 100 Mbit/s link with a queue of 40 ms and eight senders: full rate, 1 % lost, equal shares.
+        // BBR keeps the queue shorter, but its shares differ fourfold and a block may stand for a second; control
+        // by delay (as Swift's) lost up to half the rate while the hosts' processors were busy.
         .congestion_controller_factory(Arc::new(CubicConfig::default()));
     config
 }
