@@ -172,9 +172,14 @@ impl Task {
             return unsigned;
         };
         let purpose = read.purpose;
-        let version = read.meta.as_ref().map(|meta| meta.version);
+        let meta = read.meta.clone();
+        let version = meta.as_ref().map(|meta| meta.version);
         match end {
             Ok(length) => {
+                if let Some(meta) = meta.filter(|_| version != self.version()) {
+                    // The source has the version that the cluster holds, and not the one that lies here.
+                    self.adopt_meta(cx, meta);
+                }
                 if length.is_some() && self.session.learn_length(cx, length) {
                     self.stream_ended(cx, lease, length);
                 }
