@@ -2,6 +2,8 @@
 //!
 //! The lies come from builds with debug assertions alone: `DFNODE_TEST_FAULT` is not read otherwise.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Node, Options, can_run};
@@ -12,6 +14,10 @@ use crate::origin::Origin;
 
 /// The exit code for a digest that cannot be had.
 const DIGEST_MISMATCH: i32 = 5;
+/// The host at place 1 of a lab.
+const LIAR: &str = "peer-b";
+/// How much earlier than the others the liar asks.
+const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Starts a cluster in which the node at `liar` commits `fault`.
 fn cluster_with_liar<'lab>(lab: &'lab Lab, liar: usize, fault: &str) -> Cluster<'lab> {
@@ -77,14 +83,18 @@ fn a_reader_that_signs_a_wrong_digest_is_caught_before_a_file_is_complete() {
     let cluster = cluster_with_liar(&lab, 1, "sign-wrong");
     let url = origin.url("file");
     let digest = format!("sha256:{}", sha256(&content));
-    // The liar asks first, so that it is the one that reads and signs.
-    let jobs = cluster
-        .nodes()
-        .iter()
-        .map(|node| node.get_with(&url, &output(node), &["--digest", &digest]));
+    // The liar asks first, so that it is the one that reads and signs the first piece: at least a second.
+    let jobs = cluster.nodes().iter().map(|node| {
+        let job = node.get_with(&url, &output(node), &["--digest", &digest]);
+        if node.host().name() == LIAR {
+            job
+        } else {
+            job.after(HEAD_START)
+        }
+    });
     let all = run_all(jobs.collect());
     for (node, done) in cluster.nodes().iter().zip(&all) {
-        if node.host().name() == "peer-b" {
+        if node.host().name() == LIAR {
             // The liar's own download may fail, but it must not leave a wrong file either.
             let got = sha256_of(&output(node));
             assert!(got.is_none() || got == Some(sha256(&content)));

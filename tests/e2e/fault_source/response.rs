@@ -165,7 +165,11 @@ impl File {
         }
         let mut bytes = content(self.version, self.size);
         // What is promised and does not come lies behind what there is.
-        let claimed = if self.promises_more { self.size + PROMISED_IN_EXCESS } else { self.size };
+        let claimed = if self.promises_more {
+            self.size + PROMISED_IN_EXCESS
+        } else {
+            self.size
+        };
         let mut promised = claimed;
         let mut headers = vec![("Content-Type", "application/octet-stream".to_owned())];
         headers.extend(self.etag.map(|etag| ("ETag", etag)));
