@@ -5,13 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::MutexGuard;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::lab::{Finished, Host, Job, Lab, Process, Usage, take_turn};
+use crate::lab::{Finished, Host, Job, Lab, Process, Usage};
 
 /// The binary under test.
 pub(crate) const DFNODE: &str = env!("CARGO_BIN_EXE_dfnode");
@@ -102,16 +101,6 @@ impl<'lab> Cluster<'lab> {
         }
         started.elapsed()
     }
-}
-
-/// Like [`take_turn`], for tests of `dfnode` itself.
-pub(crate) fn can_run(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
-    let version = Command::new(DFNODE).arg("--version").output().unwrap();
-    if version.stdout.is_empty() {
-        eprintln!("SKIPPED: dfnode does nothing yet");
-        return None;
-    }
-    take_turn(programs)
 }
 
 /// Writes a key that no other cluster has, for its owner alone.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, Node, can_run};
+use crate::cluster::{Cluster, Node};
 use crate::files::{noise, sha256, sha256_of};
-use crate::lab::{Finished, Job, Lab, Shape, run_all};
+use crate::lab::{Finished, Job, Lab, Shape, run_all, take_turn};
 use crate::origin::{Copies, Origin};
 use crate::sizes::full;
 
@@ -50,7 +50,7 @@ fn first_start(all: &[Finished]) -> Instant {
 
 /// Eight hosts behind 100 Mbit ask at once for a file of a source behind `source_mbit`.
 fn eight_hosts_ask_at_once(source_mbit: u32) {
-    let Some(_turn) = can_run(&["nginx", "curl"]) else {
+    let Some(_turn) = take_turn(&["nginx", "curl"]) else {
         return;
     };
     let length = if full() { 100_000_000 } else { 16_000_000 };
@@ -109,7 +109,7 @@ fn eight_hosts_that_ask_at_once_read_one_copy_from_a_source_ten_times_as_fast() 
 
 #[test]
 fn hosts_that_come_late_or_last_or_after_the_source_is_gone_all_finish_with_one_copy() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let (length, spread, mbit) = if full() {
@@ -149,7 +149,7 @@ fn hosts_that_come_late_or_last_or_after_the_source_is_gone_all_finish_with_one_
 
 #[test]
 fn a_small_file_is_read_from_the_source_exactly_once_however_many_ask() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(8, Shape::Mbit(100), Shape::Mbit(100));
@@ -187,7 +187,7 @@ fn a_small_file_is_read_from_the_source_exactly_once_however_many_ask() {
 
 #[test]
 fn a_small_file_that_a_neighbour_holds_comes_nearly_as_fast_as_with_curl() {
-    let Some(_turn) = can_run(&["nginx", "curl"]) else {
+    let Some(_turn) = take_turn(&["nginx", "curl"]) else {
         return;
     };
     let files = if full() { 51 } else { 7 };

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, can_run};
+use crate::cluster::Cluster;
 use crate::crowd::{as_float, expect_copies, expect_right, output};
 use crate::files::{noise, sha256};
-use crate::lab::{Host, Lab, Process, Shape, run_all};
+use crate::lab::{Host, Lab, Process, Shape, run_all, take_turn};
 use crate::origin::Origin;
 use crate::sizes::full;
 
@@ -126,7 +126,7 @@ fn two_hosts_die_at(percent: u64) {
 
 #[test]
 fn two_hosts_that_die_at_a_tenth_cost_little_and_stop_nobody() {
-    let Some(_turn) = can_run(&["nginx", "ss"]) else {
+    let Some(_turn) = take_turn(&["nginx", "ss"]) else {
         return;
     };
     two_hosts_die_at(10);
@@ -134,7 +134,7 @@ fn two_hosts_that_die_at_a_tenth_cost_little_and_stop_nobody() {
 
 #[test]
 fn two_hosts_that_die_at_the_half_cost_little_and_stop_nobody() {
-    let Some(_turn) = can_run(&["nginx", "ss"]) else {
+    let Some(_turn) = take_turn(&["nginx", "ss"]) else {
         return;
     };
     two_hosts_die_at(50);
@@ -142,7 +142,7 @@ fn two_hosts_that_die_at_the_half_cost_little_and_stop_nobody() {
 
 #[test]
 fn two_hosts_that_die_near_the_end_cost_little_and_stop_nobody() {
-    let Some(_turn) = can_run(&["nginx", "ss"]) else {
+    let Some(_turn) = take_turn(&["nginx", "ss"]) else {
         return;
     };
     two_hosts_die_at(90);
@@ -150,7 +150,7 @@ fn two_hosts_that_die_near_the_end_cost_little_and_stop_nobody() {
 
 #[test]
 fn a_killed_node_fetches_little_of_what_it_had_verified_again() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let (length, mbit): (usize, u32) = if full() {
@@ -198,7 +198,7 @@ fn a_killed_node_fetches_little_of_what_it_had_verified_again() {
 
 #[test]
 fn neighbours_learn_again_what_a_restarted_node_holds() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(3, Shape::Mbit(100), Shape::Mbit(100));
@@ -232,7 +232,7 @@ fn neighbours_learn_again_what_a_restarted_node_holds() {
 
 #[test]
 fn a_download_survives_the_death_of_the_daemon_under_it() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(2, Shape::Mbit(20), Shape::Mbit(20));

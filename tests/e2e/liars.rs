@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Node, Options, can_run};
+use crate::cluster::{Cluster, Node, Options};
 use crate::crowd::{expect_right, output};
 use crate::files::{noise, sha256, sha256_of};
-use crate::lab::{Lab, Shape, run_all};
+use crate::lab::{Lab, Shape, run_all, take_turn};
 use crate::origin::Origin;
 
 /// The exit code for a digest that cannot be had.
@@ -39,7 +39,7 @@ fn isolates(node: &Node<'_>, suspect: &str) -> bool {
 
 #[test]
 fn a_relay_that_flips_bytes_delivers_none_and_is_isolated_by_name() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(5, Shape::Mbit(100), Shape::Mbit(30));
@@ -73,7 +73,7 @@ fn a_relay_that_flips_bytes_delivers_none_and_is_isolated_by_name() {
 
 #[test]
 fn a_reader_that_signs_a_wrong_digest_is_caught_before_a_file_is_complete() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(4, Shape::Mbit(100), Shape::Mbit(30));

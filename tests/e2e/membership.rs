@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Options, can_run};
+use crate::cluster::{Cluster, Options};
 use crate::crowd::as_float;
-use crate::lab::{Host, Lab, Shape};
+use crate::lab::{Host, Lab, Shape, take_turn};
 use crate::sizes::full;
 
 /// The README's promises.
@@ -18,8 +18,8 @@ const PATIENCE: u32 = 4;
 
 #[test]
 fn all_nodes_know_all_soon_learn_of_a_death_and_cost_little_at_rest() {
-    let Some(_turn) = can_run(&[]) else { return };
-    let (nodes, seconds) = if full() { (20, 60) } else { (10, 15) };
+    let Some(_turn) = take_turn(&[]) else { return };
+    let (nodes, seconds) = if full() { (20, 60) } else { (10, 30) };
     let patience = if full() { 1 } else { PATIENCE };
     let lab = Lab::new(nodes, Shape::Mbit(100), Shape::Mbit(100));
     let mut cluster = Cluster::prepare(&lab, &Options::default());

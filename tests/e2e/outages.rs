@@ -4,10 +4,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Node, Options, can_run, dfnode};
+use crate::cluster::{Cluster, Node, Options, dfnode};
 use crate::crowd::{ONE_COPY, expect_copies, expect_right, output};
 use crate::files::{noise, sha256, sha256_of};
-use crate::lab::{Host, Job, Lab, Shape, run_all};
+use crate::lab::{Host, Job, Lab, Shape, run_all, take_turn};
 use crate::origin::Origin;
 
 /// Long enough for every patience of a session, short of the detector's verdict.
@@ -46,7 +46,7 @@ fn everybody_finishes_despite(
 
 #[test]
 fn a_cable_that_is_pulled_and_plugged_in_again_costs_time_and_nothing_else() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(4, LINK, LINK);
@@ -60,7 +60,7 @@ fn a_cable_that_is_pulled_and_plugged_in_again_costs_time_and_nothing_else() {
 
 #[test]
 fn a_source_that_is_away_for_a_moment_costs_time_and_nothing_else() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(4, LINK, LINK);
@@ -87,7 +87,7 @@ fn lone_get(host: &Host, url: &str, arguments: &[&str]) -> Job {
 
 #[test]
 fn a_get_without_a_daemon_downloads_by_itself() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));
@@ -104,7 +104,7 @@ fn a_get_without_a_daemon_downloads_by_itself() {
 
 #[test]
 fn a_get_without_a_daemon_takes_from_the_cluster_that_it_is_told_to_join() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(2, Shape::Mbit(100), Shape::Mbit(100));
@@ -159,7 +159,7 @@ impl Drop for SmallDisk<'_> {
 
 #[test]
 fn a_disk_too_small_for_the_file_gives_the_right_file_or_a_clear_error() {
-    let Some(_turn) = can_run(&["nginx", "mount", "umount"]) else {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
         return;
     };
     let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));

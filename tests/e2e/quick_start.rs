@@ -7,9 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{DFNODE, can_run};
+use crate::cluster::DFNODE;
 use crate::files::{noise, sha256, sha256_of};
-use crate::lab::{Finished, Host, Job, Lab, Process, Shape};
+use crate::lab::{Finished, Host, Job, Lab, Process, Shape, take_turn};
 use crate::origin::Origin;
 
 /// Beside this crate's manifest is the repository's first page.
@@ -173,7 +173,7 @@ fn three_hosts_get_the_file_by_typing(text: &str) {
 
 #[test]
 fn the_quick_start_of_the_readme_works_as_written() {
-    let Some(_turn) = can_run(&["nginx", "mount"]) else {
+    let Some(_turn) = take_turn(&["nginx", "mount"]) else {
         return;
     };
     let readme = fs::read_to_string(README).unwrap();
@@ -184,7 +184,7 @@ fn the_quick_start_of_the_readme_works_as_written() {
 
 #[test]
 fn an_open_cluster_is_joined_by_name() {
-    let Some(_turn) = can_run(&["nginx", "mount"]) else {
+    let Some(_turn) = take_turn(&["nginx", "mount"]) else {
         return;
     };
     three_hosts_get_the_file_by_typing(OPEN);

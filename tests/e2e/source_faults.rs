@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, can_run};
+use crate::cluster::Cluster;
 use crate::crowd::{as_float, output};
 use crate::fault_source::{FaultSource, content};
 use crate::files::{sha256, sha256_of};
-use crate::lab::{Finished, Lab, Shape, run_all};
+use crate::lab::{Finished, Lab, Shape, run_all, take_turn};
 use crate::origin::Origin;
 
 /// The documented exit codes.
@@ -91,7 +91,7 @@ impl<'lab> Stage<'lab> {
 
 #[test]
 fn a_source_that_refuses_is_believed_and_asked_no_more_than_once_by_each() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
     let stage = Stage::set(&lab);
     let cases = [
@@ -112,7 +112,7 @@ fn a_source_that_refuses_is_believed_and_asked_no_more_than_once_by_each() {
 
 #[test]
 fn a_source_that_fails_for_good_is_given_up_after_a_few_requests() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
@@ -133,7 +133,7 @@ fn a_source_that_fails_for_good_is_given_up_after_a_few_requests() {
 
 #[test]
 fn a_certificate_is_trusted_when_its_authority_is_named() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
@@ -149,7 +149,7 @@ fn a_certificate_is_trusted_when_its_authority_is_named() {
 
 #[test]
 fn a_busy_source_is_left_alone_as_long_as_it_asks_for() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
     let stage = Stage::set(&lab);
     let path = format!("503?size={SIZE}&times=1");
@@ -168,7 +168,7 @@ fn a_busy_source_is_left_alone_as_long_as_it_asks_for() {
 
 #[test]
 fn a_slow_source_is_read_once_all_the_same() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
     let stage = Stage::set(&lab);
     for path in [format!("ttfb?size={SIZE}"), format!("slow?size={SIZE}")] {
@@ -180,7 +180,7 @@ fn a_slow_source_is_read_once_all_the_same() {
 
 #[test]
 fn a_source_that_resets_or_stalls_midway_is_resumed() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
     let stage = Stage::set(&lab);
     for path in [format!("reset?size={SIZE}"), format!("stall?size={SIZE}")] {
@@ -196,7 +196,7 @@ fn a_source_that_resets_or_stalls_midway_is_resumed() {
 
 #[test]
 fn what_a_source_leaves_out_costs_no_second_copy() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Mbit(100), Shape::Mbit(60));
     let stage = Stage::set(&lab);
     // Bigger than the first request asks for.
@@ -219,7 +219,7 @@ fn what_a_source_leaves_out_costs_no_second_copy() {
 
 #[test]
 fn a_file_that_changes_midway_is_delivered_whole_in_one_version() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Mbit(100), Shape::Mbit(20));
     let stage = Stage::set(&lab);
     // Bigger than one piece, so that more than one request is made for it.
@@ -232,7 +232,7 @@ fn a_file_that_changes_midway_is_delivered_whole_in_one_version() {
 
 #[test]
 fn only_a_caller_with_the_right_credentials_gets_a_members_file() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(NODES, Shape::Unshaped, Shape::Unshaped);
     let stage = Stage::set(&lab);
     let path = format!("members?size={SIZE}");

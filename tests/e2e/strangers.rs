@@ -5,10 +5,10 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Node, Options, can_run, write_key};
+use crate::cluster::{Cluster, Node, Options, write_key};
 use crate::crowd::{expect_right, output};
 use crate::files::{noise, sha256};
-use crate::lab::{Job, Lab, Shape};
+use crate::lab::{Job, Lab, Shape, take_turn};
 use crate::origin::Origin;
 
 /// The exit code for a key that is missing or not the cluster's.
@@ -23,7 +23,7 @@ const GROWTH_BYTES: u64 = 16 * 1024 * 1024;
 
 #[test]
 fn a_node_with_another_key_neither_joins_nor_reads() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(3, Shape::Mbit(100), Shape::Mbit(100));
@@ -74,7 +74,7 @@ fn a_node_with_another_key_neither_joins_nor_reads() {
 
 #[test]
 fn joining_without_a_key_fails_at_once_and_says_what_to_copy_where() {
-    let Some(_turn) = can_run(&[]) else { return };
+    let Some(_turn) = take_turn(&[]) else { return };
     let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
     let node = Node::new(&lab.hosts()[0], Options::default());
     let job = Job::new(node.command(&["run", "--no-mdns", "--join", "peer-b"]));
@@ -86,7 +86,7 @@ fn joining_without_a_key_fails_at_once_and_says_what_to_copy_where() {
 
 #[test]
 fn garbage_on_the_peer_port_neither_stops_nor_grows_a_node_nor_makes_a_member() {
-    let Some(_turn) = can_run(&["nginx"]) else {
+    let Some(_turn) = take_turn(&["nginx"]) else {
         return;
     };
     let lab = Lab::new(3, Shape::Unshaped, Shape::Unshaped);
