@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -34,6 +34,7 @@ pub enum ListenError {
 pub struct ControlListener {
     pub(super) inner: UnixListener,
     path: PathBuf,
+    file: Option<(u64, u64)>,
 }
 
 impl ControlListener {
@@ -62,6 +63,7 @@ impl ControlListener {
         Ok(Self {
             inner,
             path: path.to_owned(),
+            file: identity(path),
         })
     }
 
@@ -73,9 +75,19 @@ impl ControlListener {
 
 impl Drop for ControlListener {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.path);
+        // What lies there now may be the socket of the node that took over.
+        if self.file.is_some() && identity(&self.path) == self.file {
+            // Gone already is as good.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// What tells one file from another of the same name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path)
+        .ok()
+        .map(|seen| (seen.dev(), seen.ino()))
 }
 
 /// Runs `with` on a path to the same file that is short enough for a socket.

@@ -480,3 +480,15 @@ async fn a_socket_left_by_a_dead_node_is_replaced_whatever_the_length_of_its_pat
         2
     );
 }
+
+#[tokio::test]
+async fn a_node_that_leaves_does_not_take_its_successors_socket_along() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(SOCKET_NAME);
+    let before = ControlListener::bind(&path).unwrap();
+    let after = ControlListener::bind(&path).unwrap();
+    drop(before);
+    assert!(path.exists());
+    drop(after);
+    assert!(!path.exists());
+}
