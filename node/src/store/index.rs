@@ -131,6 +131,24 @@ impl Index {
         );
     }
 
+    /// The signed batches of a task.
+    pub(super) fn batches(&self, task: TaskId) -> Result<Vec<SignedBatch>, IndexError> {
+        let slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = slot.as_ref() else {
+            return Ok(Vec::new());
+        };
+        guarded(|| {
+            let key = task.as_bytes();
+            let table = database.begin_read()?.open_table(BATCHES)?;
+            let mut batches = Vec::new();
+            for row in table.range((key, 0)..=(key, u64::MAX))? {
+                let (_, record) = row?;
+                batches.extend(unframe::<SignedBatch>(Kind::Batch, record.value()).ok());
+            }
+            Ok(batches)
+        })
+    }
+
     /// Makes `changes` durable, all or none.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), IndexError> {
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);

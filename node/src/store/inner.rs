@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dfnode_tracker::{Meta, TaskId, VersionId};
+use dfnode_tracker::{BlockIndex, Meta, TaskId, VersionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::about::About;
 use super::committer::Committer;
-use super::entry::{Entry, Opening};
-use super::error::ReserveError;
+use super::entry::{Digests, Entry, Opening, Stamp};
+use super::error::{ReadError, ReserveError};
 use super::index::Index;
 use super::progress::WriteFailure;
 use super::writer::{Job, WriteQueue};
@@ -384,6 +384,43 @@ impl Inner {
             task: entry.task,
             failure,
         });
+    }
+
+    /// What signers said of a task's blocks. Blocking.
+    pub(super) fn digests(&self, entry: &Entry) -> Arc<Digests> {
+        if let Some(digests) = entry.digests() {
+            return digests;
+        }
+        let stored = self.index.batches(entry.task).unwrap_or_else(|error| {
+            warn!(task = %entry.task, %error, "cannot read the digests of a task");
+            Vec::new()
+        });
+        entry.keep_digests(stored)
+    }
+
+    /// Compares what may have changed with its digests; returns what did, which is dropped. Blocking.
+    pub(super) fn audit(&self, entry: &Arc<Entry>) -> Result<Vec<BlockIndex>, ReadError> {
+        let stamp = entry.file().and_then(|file| Stamp::of(&file))?;
+        let (suspects, writes) = entry.suspects(stamp);
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let digests = self.digests(entry);
+        let mut damaged = Vec::new();
+        for block in suspects {
+            if !entry.prove(block, &digests)? {
+                self.discard(entry, block);
+                damaged.push(block);
+            }
+        }
+        entry.settle(stamp, writes);
+        Ok(damaged)
+    }
+
+    /// Drops a block that is not believed any more.
+    pub(super) fn discard(&self, entry: &Arc<Entry>, block: BlockIndex) {
+        self.queue.count_waiting(0, entry.discard(block));
+        self.committer.touch(entry, 0);
     }
 
     pub(super) fn pin(&self, task: TaskId) {

@@ -43,7 +43,7 @@ pub use self::error::{OpenError, PutError, ReadError, ReserveError};
 pub use self::progress::{Progress, WriteFailure};
 pub use self::view::{Opened, StoreEvent, StoreStats, StoredTask, TaskSummary};
 
-use self::entry::{Entry, Opening, Place};
+use self::entry::{Opening, Place};
 use self::inner::Inner;
 use self::lock::FolderLock;
 use self::writer::Job;
@@ -195,8 +195,8 @@ impl Store {
     /// The bytes of a block, from memory or from disk.
     ///
     /// # Errors
-    /// [`ReadError::Absent`] if it is not here, [`ReadError::Damaged`] if its file became too short (it is
-    /// then dropped), [`ReadError::Io`] if the disk fails.
+    /// [`ReadError::Absent`] if it is not here, [`ReadError::Damaged`] if an earlier process wrote other bytes
+    /// or its file became too short (it is then dropped), [`ReadError::Io`] if the disk fails.
     pub async fn read(
         &self,
         task: TaskId,
@@ -234,35 +234,60 @@ impl Store {
         match entry.locate(block) {
             Place::Memory(bytes) => Ok(bytes),
             Place::Nowhere => Err(ReadError::Absent),
-            Place::File { range, exact } => {
-                let reader = Arc::clone(&entry);
+            Place::File {
+                range,
+                exact,
+                proven,
+            } => {
+                let (inner, reader) = (Arc::clone(self.inner()), Arc::clone(&entry));
                 let read = spawn_blocking(move || {
-                    let bytes = reader.read_range(&range, exact)?;
-                    Ok(bytes.filter(|bytes| {
-                        digest.is_none_or(|digest| BlockDigest::of(bytes) == digest)
-                    }))
+                    let Some(bytes) = reader.read_range(&range, exact)? else {
+                        return Ok(None);
+                    };
+                    let is_sound = match digest {
+                        Some(digest) => BlockDigest::of(&bytes) == digest,
+                        None => proven || inner.digests(&reader).allow(block, &bytes),
+                    };
+                    if is_sound && !proven {
+                        reader.set_proven(block);
+                    }
+                    Ok(is_sound.then_some(bytes))
                 });
                 let read: Result<Option<Bytes>, ReadError> =
                     read.await.map_err(io::Error::other)?;
                 self.inner().sweep_files();
                 read?.ok_or_else(|| {
-                    self.discard_from(&entry, block);
+                    self.inner().discard(&entry, block);
                     ReadError::Damaged(block)
                 })
             }
         }
     }
 
+    /// Compares with their signed digests the blocks that may have changed on disk: those of an earlier
+    /// process, and all of a file that somebody else touched. Returns those that did; they are dropped.
+    ///
+    /// To be called before a task is handed to a reader by descriptor. Costs next to nothing if nothing is
+    /// in doubt; else every block in doubt is read and hashed, once.
+    ///
+    /// # Errors
+    /// If the task is not here or the disk fails.
+    pub async fn audit(&self, task: TaskId) -> Result<Vec<BlockIndex>, ReadError> {
+        let entry = self.inner().entry(task).ok_or(ReadError::Absent)?;
+        if *entry.opened.borrow() != Opening::Ready {
+            return Ok(Vec::new());
+        }
+        let inner = Arc::clone(self.inner());
+        spawn_blocking(move || inner.audit(&entry))
+            .await
+            .map_err(io::Error::other)?
+    }
+
     /// Drops a block that is not believed any more. It may be put again.
     pub fn discard(&self, task: TaskId, block: BlockIndex) {
         if let Some(entry) = self.inner().entry(task) {
-            self.discard_from(&entry, block);
+            self.inner().discard(&entry, block);
         }
-    }
-
-    fn discard_from(&self, entry: &Arc<Entry>, block: BlockIndex) {
-        self.inner().queue.count_waiting(0, entry.discard(block));
-        self.inner().committer.touch(entry, 0);
     }
 
     /// Tells which blocks of a task are in its file, for those who read by descriptor.

@@ -110,6 +110,7 @@ impl Entry {
         }
         state.pending.remove(&block);
         state.unsynced = true;
+        state.proof.wrote(block);
         self.progress.send_modify(|progress| {
             progress.written.insert(block);
         });

@@ -5,6 +5,7 @@
 //! sync; opening the file is the one call that may happen under none either.
 
 mod file;
+mod proof;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,6 +18,9 @@ use bytes::Bytes;
 use dfnode_tracker::{BlockIndex, Meta, SignedBatch, TaskId, VersionId};
 use tokio::sync::watch;
 
+pub(super) use self::proof::{Digests, Stamp};
+
+use self::proof::Proof;
 use crate::store::about::About;
 use crate::store::error::{PutError, ReserveError};
 use crate::store::index::{Indexed, TaskChange};
@@ -74,6 +78,7 @@ struct State {
     digests: u32,
     /// Bytes were written since the last sync.
     unsynced: bool,
+    proof: Proof,
 }
 
 /// What a put did.
@@ -88,7 +93,13 @@ pub(super) struct Taken {
 /// Where a block's bytes are.
 pub(super) enum Place {
     Memory(Bytes),
-    File { range: Range<u64>, exact: bool },
+    File {
+        range: Range<u64>,
+        /// The block fills its range: a shorter one is damaged.
+        exact: bool,
+        /// Its bytes are known to be those that were verified.
+        proven: bool,
+    },
     Nowhere,
 }
 
@@ -107,6 +118,8 @@ pub(super) struct Snapshot {
     /// To sync before the index may name what `change` says.
     pub(super) file: Option<Arc<File>>,
     pub(super) change: TaskChange,
+    /// What was written when it was taken.
+    pub(super) writes: u64,
 }
 
 impl Entry {
@@ -137,6 +150,7 @@ impl Entry {
                 first_batch: 0,
                 digests: 0,
                 unsynced: false,
+                proof: Proof::default(),
             }),
         }
     }
@@ -273,6 +287,7 @@ impl Entry {
         if self.take_back(block) {
             state.complete = false;
             state.unsynced = true;
+            state.proof.took_back(block);
         }
         let freed = state
             .pending
@@ -298,6 +313,7 @@ impl Entry {
     pub(super) fn discard(&self, block: BlockIndex) -> u64 {
         let mut state = self.lock();
         self.take_back(block);
+        state.proof.took_back(block);
         state.complete = false;
         state
             .pending
@@ -320,6 +336,7 @@ impl Entry {
         }
         state.digests = digests;
         state.batches.push(batch);
+        state.proof.learnt_digests();
         Ok(())
     }
 
@@ -336,6 +353,7 @@ impl Entry {
         Place::File {
             range: layout.range_of(block),
             exact: layout.length().is_some(),
+            proven: state.proof.is_proven(block),
         }
     }
 
@@ -392,6 +410,7 @@ impl Entry {
         Some(Snapshot {
             file: state.file.clone().filter(|_| unsynced),
             change,
+            writes: state.proof.writes(),
         })
     }
 

@@ -18,8 +18,8 @@ async fn what_was_flushed_is_there_after_a_restart() {
     {
         let store = open(folder.path()).store;
         fill(&store, task(1), &meta, 1).await;
-        store.put_batch(task(1), batch(&meta, 0)).unwrap();
-        store.put_batch(task(1), batch(&meta, 8)).unwrap();
+        store.put_batch(task(1), batch(&meta, BEYOND)).unwrap();
+        store.put_batch(task(1), batch(&meta, BEYOND + 8)).unwrap();
         store.update_about(task(1), |kept| *kept = about.clone());
         store.complete(task(1));
         store.close().await;
@@ -32,10 +32,13 @@ async fn what_was_flushed_is_there_after_a_restart() {
         (found.task, &found.meta, &found.about, found.complete),
         (task(1), &meta, &about, true)
     );
-    assert_eq!(found.batches, [batch(&meta, 0), batch(&meta, 8)]);
+    assert_eq!(
+        found.batches,
+        [batch(&meta, BEYOND), batch(&meta, BEYOND + 8)]
+    );
     assert_eq!(found.have.len(), 16);
     assert_holds(&store, task(1), &meta, 1, &found.have).await;
-    store.put_batch(task(1), batch(&meta, 1)).unwrap();
+    store.put_batch(task(1), batch(&meta, BEYOND + 1)).unwrap();
     store.close().await;
     assert_eq!(open(folder.path()).tasks[0].batches.len(), 3);
 }
