@@ -108,3 +108,21 @@ async fn a_stranger_with_another_key_is_never_a_peer() {
     assert_eq!(cluster.node(stranger).status().await.peers, 0);
     assert_eq!(cluster.node(0).status().await.peers, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_credentials_work_right_after_the_wrong_ones() {
+    let file = noise(200_000, 44);
+    let origin =
+        Origin::start(&[("/secret", Resource::file(&file).only_for("Bearer right"))]).await;
+    let cluster = Cluster::start(2).await;
+    for node in 0..2 {
+        let refused = get(&cluster.node(node), with_token(&origin, "Bearer wrong"))
+            .await
+            .unwrap_err();
+        assert_eq!(refused, GetError::SourceRefused { status: 401 });
+        let got = get(&cluster.node(node), with_token(&origin, "Bearer right"))
+            .await
+            .unwrap();
+        assert_eq!(got.bytes, file, "node {node}");
+    }
+}

@@ -210,6 +210,11 @@ impl Registration {
         true
     }
 
+    /// Whether a question waits for its answer.
+    pub(crate) const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// A home answered for itself. A redirect is no such answer: it may lead, again and again, to one who is
     /// dead or isolated here.
     pub(crate) const fn heard(&mut self, now: Now) {

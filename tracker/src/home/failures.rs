@@ -151,6 +151,12 @@ impl Table {
                 .to_owned(),
         };
         match self.leases.failure() {
+            Some(failure @ SourceFailure::Refused { .. }) => {
+                // The source said no to these callers: whoever comes next may show other credentials.
+                self.tell_failed(cx, &failure);
+                self.leases.failed = None;
+                self.leases.refused.clear();
+            }
             Some(failure) => self.give_up(cx, &failure),
             // No verdict on the source: whoever comes next may read it.
             None => self.tell_failed(cx, &nobody()),

@@ -123,6 +123,8 @@ impl Task {
                 self.registration.heard(cx.now);
                 self.registration.hurry(cx.now);
             }
+            // A verdict of an earlier round: the answer to the open question will tell.
+            Outcome::Failed { .. } if registered.request == 0 && self.registration.is_asking() => {}
             Outcome::Failed { failure } => {
                 self.registration.welcomed(cx.now, false);
                 let local = self.wish.is_some_and(|wish| !wish.can_read);
