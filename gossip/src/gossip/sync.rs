@@ -30,6 +30,24 @@ impl Gossip {
         open.to_bytes()
     }
 
+    /// What we know, in 16 bytes: two members with equal glances have nothing to tell each other.
+    ///
+    /// A glance fits in a packet, so members at rest need no connection for their push/pulls.
+    pub fn glance(&self) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new();
+        for hash in self.roster.digest_with(self.me()).iter().chain(self.slots.digest()) {
+            hasher.update(&hash.to_le_bytes());
+        }
+        let mut glance = [0; 16];
+        glance.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        glance
+    }
+
+    /// A member's glance equals ours: as good as a push/pull that brought nothing.
+    pub fn saw_the_same(&mut self, from: PeerId) {
+        self.plan.in_contact_with(from);
+    }
+
     /// Answers a push/pull that `from` opened.
     ///
     /// # Errors

@@ -18,6 +18,12 @@ use crate::transport::{Close, ConnectError, Link, PacketKind, SyncReply};
 
 /// A push/pull that takes longer is given up; the next one comes anyway.
 const SYNC_PATIENCE: Duration = Duration::from_secs(10);
+/// Members asked for a glance that have not answered; beyond, the oldest questions are forgotten.
+const MAX_GLANCED: usize = 64;
+/// First byte of a glance: the other's is asked for …
+const GLANCE_ASKS: u8 = 0;
+/// … or given.
+const GLANCE_ANSWERS: u8 = 1;
 /// Without a word from those that are to be joined, the node serves alone after this.
 pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// The same, when all that is known of others is where they were in an earlier life.
@@ -28,6 +34,8 @@ pub(crate) const REMEMBERED_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Joining {
     /// Push/pulls under way.
     pub(super) syncing: BTreeSet<PeerId>,
+    /// Members that were asked for a glance.
+    glanced: BTreeSet<PeerId>,
     /// What was stored last of where members are.
     pub(super) remembered: Vec<SocketAddr>,
     /// When to serve without having heard of anybody.
@@ -52,6 +60,7 @@ impl Driver {
                 }
             }
             PacketKind::Tracker => self.handle_message(now, from, bytes),
+            PacketKind::Glance => self.handle_glance(from, bytes),
         }
     }
 
@@ -78,6 +87,49 @@ impl Driver {
     fn note_violation(&self, from: PeerId, violation: &dyn std::fmt::Display) {
         self.parts.stats.violations.add(1);
         debug!(peer = %from.short(), %violation, "a peer broke the protocol");
+    }
+
+    /// Finds out whether a member knows anything else than this node, before a connection is made for it.
+    ///
+    /// A handshake costs seven kilobytes: at rest, more than all of gossip. Who is thought to be down is dialled all
+    /// the same, and so is everybody by a node that has not joined yet.
+    pub(super) fn glance_at(&mut self, member: &Member) {
+        let peer = member.peer;
+        let connected = self.parts.transport.link(&peer).is_some();
+        if connected || !self.gossip.synced() || self.gossip.member(&peer).is_none() {
+            self.sync_with(member);
+            return;
+        }
+        if self.joining.glanced.len() >= MAX_GLANCED {
+            self.joining.glanced.clear();
+        }
+        self.joining.glanced.insert(peer);
+        self.send_glance(&peer, Some(&member.addrs), GLANCE_ASKS);
+    }
+
+    fn send_glance(&self, peer: &PeerId, addrs: Option<&[SocketAddr]>, word: u8) {
+        let mut packet = vec![word];
+        packet.extend_from_slice(&self.gossip.glance());
+        self.send_packet(PacketKind::Glance, peer, addrs, &packet);
+    }
+
+    /// A member tells what it knows, in short.
+    fn handle_glance(&mut self, from: PeerId, bytes: &[u8]) {
+        let Some((word, glance)) = bytes.split_first() else {
+            return;
+        };
+        let same = glance == self.gossip.glance();
+        if same {
+            self.gossip.saw_the_same(from);
+        }
+        if *word == GLANCE_ASKS {
+            self.send_glance(&from, None, GLANCE_ANSWERS);
+        } else if self.joining.glanced.remove(&from)
+            && !same
+            && let Some(member) = self.gossip.member(&from).cloned()
+        {
+            self.sync_with(&member);
+        }
     }
 
     /// Exchanges everything with a member.

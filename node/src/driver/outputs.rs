@@ -50,7 +50,7 @@ impl Driver {
             } => {
                 trace!(origin = %origin.short(), %subject, ?kind, "event removed");
             }
-            GossipOutput::SyncWith(member) => self.sync_with(&member),
+            GossipOutput::SyncWith(member) => self.glance_at(&member),
             GossipOutput::Sign { request, bytes } => {
                 let signature = self.parts.identity.sign(&bytes);
                 self.gossip.handle_signature(now, request, signature);

@@ -39,6 +39,8 @@ pub enum PacketKind {
     Gossip,
     /// For `LocalTracker`.
     Tracker,
+    /// Whether two members know the same, before they connect for a push/pull.
+    Glance,
 }
 
 impl PacketKind {
@@ -46,6 +48,7 @@ impl PacketKind {
         match self {
             Self::Gossip => 1,
             Self::Tracker => 2,
+            Self::Glance => 3,
         }
     }
 
@@ -53,6 +56,7 @@ impl PacketKind {
         match byte {
             1 => Some(Self::Gossip),
             2 => Some(Self::Tracker),
+            3 => Some(Self::Glance),
             _ => None,
         }
     }
