@@ -35,7 +35,12 @@ impl Gossip {
     /// A glance fits in a packet, so members at rest need no connection for their push/pulls.
     pub fn glance(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new();
-        for hash in self.roster.digest_with(self.me()).iter().chain(self.slots.digest()) {
+        for hash in self
+            .roster
+            .digest_with(self.me())
+            .iter()
+            .chain(self.slots.digest())
+        {
             hasher.update(&hash.to_le_bytes());
         }
         let mut glance = [0; 16];

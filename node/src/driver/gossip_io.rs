@@ -35,7 +35,7 @@ pub(super) struct Joining {
     /// Push/pulls under way.
     pub(super) syncing: BTreeSet<PeerId>,
     /// Members that were asked for a glance.
-    glanced: BTreeSet<PeerId>,
+    pub(super) glanced: BTreeSet<PeerId>,
     /// What was stored last of where members are.
     pub(super) remembered: Vec<SocketAddr>,
     /// When to serve without having heard of anybody.

@@ -160,10 +160,11 @@ impl Table {
     /// Notes what a registrant says of itself.
     fn enter(&mut self, cx: &mut Context<'_>, from: PeerId, register: Register) {
         let version = register.meta.as_ref().map(|meta| meta.version);
+        // A reader that is out will tell what the source has now; a holder knows what it had.
         if let (None, Some(meta), true) = (
             &self.leases.meta,
             &register.meta,
-            register.holds != Holds::Nothing,
+            register.holds != Holds::Nothing && self.leases.out.is_empty(),
         ) {
             self.leases
                 .adopt_meta(cx.now, meta.clone(), register.validated_ms);
