@@ -9,6 +9,6 @@ mod report;
 mod scenario;
 mod world;
 
-pub use report::{Outcome, Report};
-pub use scenario::{Fault, Membership, Scenario};
+pub use report::{Outcome, Report, Traffic};
+pub use scenario::{Fault, Membership, Scenario, SourceKind, When};
 pub use world::run;

@@ -1,14 +1,29 @@
 //! What came of a world.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// One node's end.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// Seconds from its own start to its last block, if it got there.
     pub seconds: Option<f64>,
+    /// Why its download failed, if it did.
+    pub failed: Option<String>,
     /// Whether it was killed.
     pub died: bool,
+    /// Whether it altered what it relayed.
+    pub liar: bool,
+}
+
+/// Messages of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes, with what the transport adds.
+    pub bytes: u64,
 }
 
 /// The figures of one run.
@@ -22,20 +37,28 @@ pub struct Report {
     pub p99: f64,
     /// The last one, in bounds.
     pub max: f64,
-    /// Body bytes that left the source, in files.
+    /// Body bytes that left the source for honest nodes, in files.
     pub copies: f64,
     /// Task messages sent per node, bytes.
     pub control_bytes_per_node: u64,
     /// Gossip sent per node, bytes.
     pub gossip_bytes_per_node: u64,
-    /// Survivors that finished.
+    /// Task messages by kind, over all nodes.
+    pub traffic: BTreeMap<&'static str, Traffic>,
+    /// Honest survivors that finished.
     pub finished: usize,
-    /// Survivors.
+    /// Honest survivors that were told that their download failed.
+    pub failed: usize,
+    /// Honest survivors.
     pub survivors: usize,
-    /// Blocks accepted whose bytes were not the source's.
+    /// Blocks kept whose bytes were not the source's.
     pub wrong_blocks: u64,
     /// Isolations of peers, over all nodes.
     pub isolations: u64,
+    /// The most outputs that one input set off in a machine.
+    pub longest_burst: usize,
+    /// What no correct machine may do, in words: empty in every world.
+    pub violations: Vec<String>,
     /// Virtual seconds until the last finished.
     pub virtual_s: f64,
     /// Events handled.
@@ -52,7 +75,7 @@ impl Report {
         let mut times: Vec<f64> = self
             .outcomes
             .iter()
-            .filter(|one| !one.died)
+            .filter(|one| !one.died && !one.liar)
             .filter_map(|one| one.seconds)
             .collect();
         times.sort_by(f64::total_cmp);

@@ -14,6 +14,17 @@ pub enum Membership {
     },
 }
 
+/// When a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// So long after the first start.
+    At(Duration),
+    /// As soon as every block has left the source.
+    Read,
+    /// As soon as every block is on two live nodes.
+    OnTwo,
+}
+
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
@@ -24,8 +35,23 @@ pub enum Fault {
         /// How many, of 1.
         share: f64,
     },
+    /// Whoever acts as the task's home then dies.
+    HomeDies {
+        /// When, from the first start.
+        at: Duration,
+    },
+    /// One of those who read the source then dies.
+    ReaderDies {
+        /// When, from the first start.
+        at: Duration,
+    },
     /// The source answers nothing any more.
     SourceGone {
+        /// When.
+        when: When,
+    },
+    /// The source has other content from then on; answers under way end as they began.
+    SourceChanges {
         /// When, from the first start.
         at: Duration,
     },
@@ -34,6 +60,34 @@ pub enum Fault {
         /// How many, of 1.
         share: f64,
     },
+    /// This share of the hosts and the rest do not know of each other until then. Only with [`Membership::Told`].
+    Split {
+        /// How many, of 1.
+        share: f64,
+        /// From the first start.
+        until: Duration,
+    },
+}
+
+/// What kind of source it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceKind {
+    /// Whether it can be read in parts.
+    pub ranges: bool,
+    /// Whether it tells the length before the end.
+    pub tells_length: bool,
+    /// Whether it names its versions by a strong validator.
+    pub validator: bool,
+}
+
+impl Default for SourceKind {
+    fn default() -> Self {
+        Self {
+            ranges: true,
+            tells_length: true,
+            validator: true,
+        }
+    }
 }
 
 /// A flash crowd: every host wants one file from one source.
@@ -47,6 +101,8 @@ pub struct Scenario {
     pub host_bits_per_sec: u64,
     /// Bits per second of the source.
     pub source_bits_per_sec: u64,
+    /// What kind of source it is.
+    pub source: SourceKind,
     /// Starts are spread evenly at random over this time.
     pub spread: Duration,
     /// One way.
@@ -70,6 +126,7 @@ impl Default for Scenario {
             file_bytes: 100_000_000,
             host_bits_per_sec: 100_000_000,
             source_bits_per_sec: 100_000_000,
+            source: SourceKind::default(),
             spread: Duration::from_millis(10),
             latency: Duration::from_micros(250),
             first_byte: Duration::from_millis(20),

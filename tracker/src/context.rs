@@ -58,6 +58,14 @@ impl Slots {
         }
     }
 
+    pub(crate) const fn uploads(&self) -> usize {
+        self.uploads
+    }
+
+    pub(crate) const fn downloads(&self) -> usize {
+        self.downloads
+    }
+
     pub(crate) const fn can_upload(&self) -> bool {
         self.uploads < self.max_uploads
     }

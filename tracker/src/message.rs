@@ -411,6 +411,28 @@ pub struct Cancel {
 }
 
 impl Message {
+    /// The kind's name, for figures and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Registered(_) => "registered",
+            Self::LeaseReport(_) => "lease report",
+            Self::Leave(_) => "leave",
+            Self::HomeProbe(_) => "home probe",
+            Self::HomeState(_) => "home state",
+            Self::Hello(_) => "hello",
+            Self::Batches(_) => "batches",
+            Self::Have(_) => "have",
+            Self::Offer(_) => "offer",
+            Self::Want(_) => "want",
+            Self::Decline(_) => "decline",
+            Self::Room(_) => "room",
+            Self::Cancel(_) => "cancel",
+            Self::Refuse(_) => "refuse",
+            Self::Bye(_) => "bye",
+        }
+    }
+
     /// The task that the message is about.
     pub const fn task(&self) -> TaskId {
         match self {

@@ -60,6 +60,11 @@ impl View {
         *peer == self.me || self.members.contains_key(peer)
     }
 
+    /// Whether a member never uploads.
+    pub(crate) fn is_leech(&self, peer: &PeerId) -> bool {
+        self.members.get(peer).is_some_and(|known| known.leech)
+    }
+
     /// Whom and where, as told to others.
     pub(crate) fn peer_ref(&self, peer: PeerId) -> PeerRef {
         PeerRef {

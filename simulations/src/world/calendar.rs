@@ -50,14 +50,16 @@ impl World {
             alive: true,
             liar: false,
             started: None,
-            finished: None,
+            end: None,
             reads: BTreeMap::new(),
             sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
             parked: BTreeMap::new(),
-            wrong: BTreeSet::new(),
+            kept: BTreeMap::new(),
             links: BTreeSet::new(),
             dialling: BTreeSet::new(),
             timer: None,
+            source_bytes: 0,
             control_bytes: 0,
             gossip_bytes: 0,
         });
@@ -84,7 +86,8 @@ impl World {
                 SETTLING
             }
             Membership::Told { .. } => {
-                self.introduce_all();
+                self.choose_sides();
+                self.introduce_all(true);
                 Duration::ZERO
             }
         };
@@ -93,39 +96,42 @@ impl World {
             let spread = self.draw() % micros(self.scenario.spread).max(1);
             self.at(self.first_start + spread, Happening::Starts { node });
         }
-        for fault in self.scenario.faults.clone() {
-            match fault {
-                Fault::Crash { at, share } => {
-                    for node in self.some(share) {
-                        self.at(self.first_start + micros(at), Happening::Dies { node });
-                    }
-                }
-                Fault::SourceGone { at } => {
-                    self.at(self.first_start + micros(at), Happening::SourceGone);
-                }
-                Fault::Liars { share } => {
-                    for node in self.some(share) {
-                        self.nodes[node].liar = true;
-                    }
-                }
-            }
-        }
+        self.prepare_faults();
         for node in 0..self.nodes.len() {
             self.drain(node);
         }
     }
 
-    fn introduce_all(&mut self) {
-        let members: Vec<Member> = self.nodes.iter().map(|node| node.member.clone()).collect();
-        for node in &mut self.nodes {
-            for member in &members {
+    /// Makes nodes known to each other; those on the two sides of a split only to their own side, if `split`.
+    pub(super) fn introduce_all(&mut self, split: bool) {
+        let now = self.clock();
+        let members: Vec<(bool, Member)> = (0..)
+            .zip(&self.nodes)
+            .filter(|(_, node)| node.alive)
+            .map(|(number, node)| (self.beyond.contains(&number), node.member.clone()))
+            .collect();
+        for index in 0..self.nodes.len() {
+            let side = self.beyond.contains(&index);
+            let known = members.iter().filter(|(other, _)| !split || *other == side);
+            let node = &mut self.nodes[index];
+            for (_, member) in known.filter(|_| node.alive) {
                 node.tracker
-                    .handle_member(Now::from_micros(0), &MemberChange::Up(member.clone()));
+                    .handle_member(now, &MemberChange::Up(member.clone()));
+            }
+            self.drain(index);
+        }
+    }
+
+    /// Chooses the side of a split that the fewer nodes are on.
+    fn choose_sides(&mut self) {
+        for fault in self.scenario.faults.clone() {
+            if let Fault::Split { share, .. } = fault {
+                self.beyond = self.some(share).into_iter().collect();
             }
         }
     }
 
-    fn some(&mut self, share: f64) -> Vec<usize> {
+    pub(super) fn some(&mut self, share: f64) -> Vec<usize> {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,

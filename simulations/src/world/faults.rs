@@ -2,13 +2,78 @@
 
 use std::time::Duration;
 
-use dfnode_tracker::{MemberChange, SourceFailure};
+use dfnode_tracker::{BlockIndex, MemberChange, SourceFailure};
 
-use super::{Cargo, Happening, World};
+use super::{Cargo, Happening, World, micros};
 use crate::links::FlowId;
-use crate::scenario::Membership;
+use crate::scenario::{Fault, Membership, When};
 
 impl World {
+    /// Puts the faults on the calendar.
+    pub(super) fn prepare_faults(&mut self) {
+        for fault in self.scenario.faults.clone() {
+            match fault {
+                Fault::Crash { at, share } => {
+                    for node in self.some(share) {
+                        self.from_start(at, Happening::Dies { node });
+                    }
+                }
+                Fault::HomeDies { at } => self.from_start(at, Happening::HomeDies),
+                Fault::ReaderDies { at } => self.from_start(at, Happening::ReaderDies),
+                Fault::SourceGone { when: When::At(at) } => {
+                    self.from_start(at, Happening::SourceGone);
+                }
+                Fault::SourceGone { when } => self.source_gone_when = Some(when),
+                Fault::SourceChanges { at } => self.from_start(at, Happening::SourceChanges),
+                Fault::Liars { share } => {
+                    for node in self.some(share) {
+                        self.nodes[node].liar = true;
+                    }
+                }
+                Fault::Split { until, .. } => self.from_start(until, Happening::Healed),
+            }
+        }
+    }
+
+    fn from_start(&mut self, after: Duration, what: Happening) {
+        self.at(self.first_start + micros(after), what);
+    }
+
+    /// A block has reached a further node: faults may have waited for that.
+    pub(super) fn spread_to(&mut self, block: BlockIndex) {
+        let count = self.spread.entry(block).or_default();
+        *count += 1;
+        match *count {
+            1 => self.on_one += 1,
+            2 => self.on_two += 1,
+            _ => {}
+        }
+        let blocks = self.layout.blocks().unwrap_or(0);
+        let due = match self.source_gone_when {
+            Some(When::Read) => self.on_one == blocks,
+            Some(When::OnTwo) => self.on_two == blocks,
+            Some(When::At(_)) | None => false,
+        };
+        if due {
+            self.source_gone_when = None;
+            self.later(Duration::ZERO, Happening::SourceGone);
+        }
+    }
+
+    pub(super) fn home_dies(&mut self) {
+        let home = |node: &crate::node::SimNode| node.alive && node.tracker.acting_homes() > 0;
+        if let Some(node) = self.nodes.iter().position(home) {
+            self.dies(node);
+        }
+    }
+
+    pub(super) fn reader_dies(&mut self) {
+        let reader = |node: &crate::node::SimNode| node.alive && !node.reads.is_empty();
+        if let Some(node) = self.nodes.iter().position(reader) {
+            self.dies(node);
+        }
+    }
+
     pub(super) fn dies(&mut self, node: usize) {
         self.note("die", node, 0);
         self.nodes[node].alive = false;
@@ -55,6 +120,7 @@ impl World {
     }
 
     pub(super) fn source_gone(&mut self) {
+        self.note("gone", 0, 0);
         self.source_alive = false;
         let reads: Vec<(FlowId, usize, u64)> = self
             .cargo
@@ -66,20 +132,13 @@ impl World {
             .collect();
         for (flow, node, lease) in reads {
             self.stop_flow(flow);
-            self.read_failed(node, lease);
+            let what = "the source is gone".to_owned();
+            self.end_read(node, lease, Err(SourceFailure::Transient { what }));
         }
     }
 
-    pub(super) fn read_failed(&mut self, node: usize, lease: u64) {
-        let (now, task) = (self.clock(), self.task);
-        self.nodes[node].reads.remove(&lease);
-        if let Some(node) = self.alive(node) {
-            let failure = SourceFailure::Transient {
-                what: "the source is gone".to_owned(),
-            };
-            node.tracker
-                .handle_source_end(now, &task, lease, Err(failure));
-        }
-        self.drain(node);
+    pub(super) fn source_changes(&mut self) {
+        self.revision += 1;
+        self.note("change", 0, self.revision);
     }
 }

@@ -2,19 +2,22 @@
 
 use std::time::Duration;
 
-use dfnode_gossip::Gossip;
-use dfnode_tracker::{Output, TaskEvent, Tracker as _, Wish};
+use dfnode_gossip::{Gossip, PeerId};
+use dfnode_tracker::{BlameReason, Output, TaskEvent, Tracker as _, Wish};
 use ed25519_dalek::Signer as _;
 
-use super::{Cargo, Happening, World};
+use super::{Happening, World};
+use crate::node::End;
 
 impl World {
     pub(super) fn drain(&mut self, index: usize) {
         if !self.nodes[index].alive {
             return;
         }
+        let mut burst = 0;
         loop {
             if let Some(output) = self.nodes[index].tracker.poll_output() {
+                burst += 1;
                 self.perform(index, output);
             } else if let Some(output) = self.nodes[index]
                 .gossip
@@ -26,6 +29,7 @@ impl World {
                 break;
             }
         }
+        self.longest_burst = self.longest_burst.max(burst);
         if let Some(deadline) = self.nodes[index].deadline() {
             let due = deadline.as_micros().max(self.now);
             if self.nodes[index].timer.is_none_or(|at| at > due) {
@@ -50,36 +54,21 @@ impl World {
                     self.stop_flow(flow);
                 }
             }
-            Output::SendBlock { to, block, .. } => {
-                let Some(taker) = self.index.get(&to).copied() else {
-                    return;
-                };
-                if self.nodes[taker].alive {
-                    let cargo = Cargo::Block {
-                        from: index,
-                        to: taker,
-                        block,
-                    };
-                    let flow = self.start_flow(index, taker, self.block_bytes(block), cargo);
-                    self.nodes[index].sending.insert((to, block), flow);
-                }
-            }
+            Output::SendBlock {
+                to, version, block, ..
+            } => self.send_block(index, to, version, block),
             Output::StopSend { to, block, .. } => {
                 if let Some(flow) = self.nodes[index].sending.remove(&(to, block)) {
                     self.stop_flow(flow);
                 }
             }
             Output::StopReceive { .. } | Output::KeepBatch { .. } => {}
-            Output::Keep { block, origin, .. } => {
-                let genuine = self.nodes[index]
-                    .parked
-                    .remove(&(block, origin))
-                    .unwrap_or(false);
-                if !genuine {
-                    self.wrong_blocks += 1;
-                    self.nodes[index].wrong.insert(block);
-                }
-            }
+            Output::Keep {
+                version,
+                block,
+                origin,
+                ..
+            } => self.keep(index, version, block, origin),
             Output::Drop { block, origin, .. } => {
                 self.nodes[index].parked.remove(&(block, origin));
             }
@@ -98,13 +87,39 @@ impl World {
                     let _ = gossip.publish(now, subject, kind, body);
                 }
             }
-            Output::Task { event, .. } => {
-                if event == TaskEvent::Complete {
-                    self.note("done", index, 0);
-                    self.nodes[index].finished.get_or_insert(now.as_micros());
-                }
+            Output::Task { event, .. } => self.task_news(index, event),
+            Output::Blame { peer, reason } => self.blamed(index, &peer, reason),
+        }
+    }
+
+    fn task_news(&mut self, index: usize, event: TaskEvent) {
+        match event {
+            TaskEvent::Meta(_) => {}
+            TaskEvent::Restarted => {
+                self.note("anew", index, 0);
+                self.nodes[index].kept.clear();
+                self.nodes[index].parked.clear();
             }
-            Output::Blame { .. } => self.isolations += 1,
+            TaskEvent::Complete => {
+                self.completes(index);
+                self.ends(index, End::Complete { at: self.now });
+            }
+            TaskEvent::Failed(failure) => {
+                let why = failure.to_string();
+                self.ends(index, End::Failed { at: self.now, why });
+            }
+        }
+    }
+
+    fn blamed(&mut self, by: usize, peer: &PeerId, reason: BlameReason) {
+        self.isolations += 1;
+        let Some(blamed) = self.index.get(peer).copied() else {
+            return;
+        };
+        self.note("blame", by, blamed as u64);
+        if !self.nodes[blamed].liar {
+            let why = reason.as_str();
+            self.violation(format!("node {by} blames honest node {blamed}: {why}"));
         }
     }
 
@@ -135,9 +150,10 @@ impl World {
         }
         node.timer = None;
         if node.tracker.poll_timeout().is_some_and(|at| at <= now) {
-            node.tracker.handle_timeout(now);
+            self.show_flows(index);
+            self.nodes[index].tracker.handle_timeout(now);
         }
-        if let Some(gossip) = node.gossip.as_mut()
+        if let Some(gossip) = self.nodes[index].gossip.as_mut()
             && gossip.poll_timeout().is_some_and(|at| at <= now)
         {
             gossip.handle_timeout(now);

@@ -2,23 +2,30 @@
 
 mod calendar;
 mod faults;
+mod figures;
+mod invariants;
 mod machines;
 mod network;
 mod source;
 mod transfers;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::Bytes as Packet;
 use dfnode_gossip::{Now, PeerId};
-use dfnode_tracker::{BlockIndex, Layout, TaskId};
+use dfnode_tracker::{BlockIndex, Layout, Meta, TaskId, VersionId};
 
 use crate::links::{FlowId, Links};
-use crate::node::SimNode;
-use crate::report::{Outcome, Report};
-use crate::scenario::Scenario;
+use crate::node::{Bytes, SimNode};
+use crate::report::{Report, Traffic};
+use crate::scenario::{Scenario, When};
+
+/// After the last end the world goes on for so long: what was begun must come to rest.
+const AFTERMATH: Duration = Duration::from_secs(3);
+/// A world in which more happens than this is caught in a circle.
+const MAX_EVENTS_PER_NODE: u64 = 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
@@ -28,12 +35,12 @@ enum Happening {
     Message {
         from: usize,
         to: usize,
-        bytes: Bytes,
+        bytes: Packet,
     },
     Gossip {
         from: usize,
         to: usize,
-        bytes: Bytes,
+        bytes: Packet,
     },
     Sync {
         from: usize,
@@ -64,7 +71,11 @@ enum Happening {
     Told {
         node: usize,
     },
+    HomeDies,
+    ReaderDies,
     SourceGone,
+    SourceChanges,
+    Healed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +84,8 @@ enum Cargo {
         from: usize,
         to: usize,
         block: BlockIndex,
+        version: VersionId,
+        bytes: Bytes,
     },
     Source {
         node: usize,
@@ -91,7 +104,21 @@ struct World {
     cargo: BTreeMap<FlowId, Cargo>,
     source_host: usize,
     source_alive: bool,
-    source_bytes: u64,
+    /// The version that a read under way names, and whether its blocks are wanted.
+    asked: BTreeMap<(usize, u64), Option<(Meta, bool)>>,
+    /// How often the source's content changed.
+    revision: u64,
+    revisions: BTreeMap<VersionId, u64>,
+    source_gone_when: Option<When>,
+    /// The nodes on the far side of a split.
+    beyond: BTreeSet<usize>,
+    /// On how many nodes each block has been, and how many blocks were on one and on two.
+    spread: BTreeMap<BlockIndex, u32>,
+    on_one: u32,
+    on_two: u32,
+    traffic: BTreeMap<&'static str, Traffic>,
+    violations: Vec<String>,
+    longest_burst: usize,
     task: TaskId,
     layout: Layout,
     trace: blake3::Hasher,
@@ -110,6 +137,7 @@ pub fn run(scenario: &Scenario) -> Report {
     let mut world = World::new(scenario.clone());
     world.prepare();
     world.live();
+    world.check_the_end();
     world.report()
 }
 
@@ -119,7 +147,11 @@ fn micros(duration: Duration) -> u64 {
 
 impl World {
     fn new(scenario: Scenario) -> Self {
-        let layout = Layout::of_length(scenario.file_bytes).expect("a file that can be cut");
+        let layout = if scenario.source.tells_length {
+            Layout::of_length(scenario.file_bytes).expect("a file that can be cut")
+        } else {
+            Layout::of_stream().ended_at(scenario.file_bytes)
+        };
         let mut world = Self {
             now: 0,
             sequence: 0,
@@ -130,7 +162,17 @@ impl World {
             cargo: BTreeMap::new(),
             source_host: 0,
             source_alive: true,
-            source_bytes: 0,
+            asked: BTreeMap::new(),
+            revision: 0,
+            revisions: BTreeMap::new(),
+            source_gone_when: None,
+            beyond: BTreeSet::new(),
+            spread: BTreeMap::new(),
+            on_one: 0,
+            on_two: 0,
+            traffic: BTreeMap::new(),
+            violations: Vec::new(),
+            longest_burst: 0,
             task: TaskId::from_bytes(*blake3::hash(&scenario.seed.to_le_bytes()).as_bytes()),
             layout,
             trace: blake3::Hasher::new(),
@@ -171,9 +213,18 @@ impl World {
     }
 
     fn live(&mut self) {
-        let limit = self.first_start + micros(self.scenario.limit);
+        let mut limit = self.first_start + micros(self.scenario.limit);
+        let mut over = false;
         while let Some(Reverse((time, _, what))) = self.queue.pop() {
-            if time > limit || self.is_over() {
+            if !over && self.is_over() {
+                over = true;
+                limit = limit.min(self.now + micros(AFTERMATH));
+            }
+            if time > limit {
+                break;
+            }
+            if self.events >= MAX_EVENTS_PER_NODE * self.nodes.len() as u64 {
+                self.violation("the world does not come to rest".to_owned());
                 break;
             }
             self.now = time;
@@ -187,7 +238,7 @@ impl World {
             && self
                 .nodes
                 .iter()
-                .all(|node| !node.alive || node.finished.is_some())
+                .all(|node| node.liar || !node.is_waited_for())
     }
 
     fn happen(&mut self, what: Happening) {
@@ -197,8 +248,11 @@ impl World {
             Happening::Gossip { from, to, bytes } => {
                 let (now, peer) = (self.clock(), self.nodes[from].member.peer);
                 if let Some(gossip) = self.alive(to).and_then(|node| node.gossip.as_mut()) {
-                    let _ = gossip.handle_datagram(now, peer, &bytes);
+                    let sound = gossip.handle_datagram(now, peer, &bytes).is_ok();
                     self.drain(to);
+                    if !sound {
+                        self.violation(format!("node {to} refuses a packet of node {from}"));
+                    }
                 }
             }
             Happening::Sync { from, to } => self.sync(from, to),
@@ -217,7 +271,11 @@ impl World {
             Happening::Starts { node } => self.starts(node),
             Happening::Dies { node } => self.dies(node),
             Happening::Told { node } => self.told_of_death(node),
+            Happening::HomeDies => self.home_dies(),
+            Happening::ReaderDies => self.reader_dies(),
             Happening::SourceGone => self.source_gone(),
+            Happening::SourceChanges => self.source_changes(),
+            Happening::Healed => self.introduce_all(false),
         }
     }
 
@@ -234,57 +292,5 @@ impl World {
         self.trace.update(&self.now.to_le_bytes());
         self.trace.update(&(node as u64).to_le_bytes());
         self.trace.update(&number.to_le_bytes());
-    }
-
-    fn report(mut self) -> Report {
-        let outcomes: Vec<Outcome> = self
-            .nodes
-            .iter()
-            .map(|node| Outcome {
-                seconds: node
-                    .finished
-                    .zip(node.started)
-                    .map(|(end, start)| Duration::from_micros(end - start).as_secs_f64()),
-                died: !node.alive,
-            })
-            .collect();
-        let nodes = self.nodes.len().max(1) as u64;
-        let last = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.finished)
-            .max()
-            .unwrap_or(self.now);
-        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
-        let copies = self.source_bytes as f64 / self.scenario.file_bytes.max(1) as f64;
-        self.note("end", 0, self.source_bytes);
-        let mut report = Report {
-            bound_s: self.scenario.bound_secs(),
-            p50: 0.0,
-            p99: 0.0,
-            max: 0.0,
-            copies,
-            control_bytes_per_node: self
-                .nodes
-                .iter()
-                .map(|node| node.control_bytes)
-                .sum::<u64>()
-                / nodes,
-            gossip_bytes_per_node: self.nodes.iter().map(|node| node.gossip_bytes).sum::<u64>()
-                / nodes,
-            finished: outcomes
-                .iter()
-                .filter(|one| !one.died && one.seconds.is_some())
-                .count(),
-            survivors: outcomes.iter().filter(|one| !one.died).count(),
-            wrong_blocks: self.wrong_blocks,
-            isolations: self.isolations,
-            virtual_s: Duration::from_micros(last.saturating_sub(self.first_start)).as_secs_f64(),
-            events: self.events,
-            trace_hash: self.trace.finalize().to_hex()[..16].to_owned(),
-            outcomes,
-        };
-        report.quantiles();
-        report
     }
 }

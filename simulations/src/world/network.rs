@@ -1,6 +1,6 @@
 //! Messages, packets and links between nodes.
 
-use bytes::Bytes;
+use bytes::Bytes as Packet;
 use dfnode_gossip::{Output as GossipOutput, PeerId};
 use dfnode_tracker::{LinkState, MemberChange, Message, wire};
 use ed25519_dalek::Signer as _;
@@ -14,15 +14,18 @@ impl World {
     pub(super) fn message(&mut self, from: usize, to: usize, bytes: &[u8]) {
         let (now, peer) = (self.clock(), self.nodes[from].member.peer);
         let Ok(Some(message)) = wire::decode(bytes) else {
-            return;
+            return self.violation(format!("node {from} sends what is no message"));
         };
         let linked = self.nodes[to].links.contains(&peer);
         if message.needs_link() && !linked {
             return;
         }
         let Some(node) = self.alive(to) else { return };
-        let _ = node.tracker.handle_message(now, peer, message);
+        let result = node.tracker.handle_message(now, peer, message);
         self.drain(to);
+        if let Err(violation) = result {
+            self.violation(format!("node {to} is told by node {from}: {violation}"));
+        }
     }
 
     /// A push/pull, in one step.
@@ -99,8 +102,12 @@ impl World {
         let Some(to) = self.index.get(&to).copied() else {
             return;
         };
-        let bytes = Bytes::from(wire::encode(message));
-        self.nodes[index].control_bytes += bytes.len() as u64 + CONTROL_OVERHEAD;
+        let bytes = Packet::from(wire::encode(message));
+        let size = bytes.len() as u64 + CONTROL_OVERHEAD;
+        self.nodes[index].control_bytes += size;
+        let traffic = self.traffic.entry(message.name()).or_default();
+        traffic.messages += 1;
+        traffic.bytes += size;
         self.later(
             self.scenario.latency,
             Happening::Message {

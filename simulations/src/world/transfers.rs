@@ -1,9 +1,11 @@
 //! Blocks on their way between nodes.
 
-use dfnode_tracker::{BlockDigest, BlockIndex, Origin, PieceReport, Tracker as _};
+use dfnode_gossip::PeerId;
+use dfnode_tracker::{BlockDigest, BlockIndex, Origin, PieceReport, Tracker as _, VersionId};
 
 use super::{Cargo, Happening, World};
 use crate::links::FlowId;
+use crate::node::{Bytes, SimNode};
 
 impl World {
     pub(super) fn start_flow(
@@ -23,7 +25,9 @@ impl World {
     pub(super) fn stop_flow(&mut self, flow: FlowId) {
         let mut changed = Vec::new();
         self.links.end(self.now, flow, &mut changed);
-        self.cargo.remove(&flow);
+        if let Some(Cargo::Block { to, .. }) = self.cargo.remove(&flow) {
+            self.nodes[to].receiving.remove(&flow);
+        }
         self.reschedule(changed);
     }
 
@@ -38,9 +42,46 @@ impl World {
         range.end - range.start
     }
 
-    /// Stands for the bytes of a block; a liar's differ.
-    pub(super) fn digest(block: BlockIndex, genuine: bool) -> BlockDigest {
-        BlockDigest::of(&[&block.0.to_le_bytes()[..], &[u8::from(genuine)]].concat())
+    /// What the bytes of a block hash to; a liar's hash to something else, and so do those of other content.
+    pub(super) fn digest(block: BlockIndex, bytes: Bytes) -> BlockDigest {
+        let mut content = block.0.to_le_bytes().to_vec();
+        content.extend_from_slice(&bytes.revision.to_le_bytes());
+        content.push(u8::from(bytes.genuine));
+        BlockDigest::of(&content)
+    }
+
+    pub(super) fn send_block(
+        &mut self,
+        from: usize,
+        to: PeerId,
+        version: VersionId,
+        block: BlockIndex,
+    ) {
+        let Some(taker) = self.index.get(&to).copied() else {
+            return;
+        };
+        let Some(mut bytes) = self.nodes[from].kept.get(&block).copied() else {
+            return self.violation(format!("node {from} sends block {block} without having it"));
+        };
+        if self.revision_of(&version) != Some(bytes.revision) {
+            self.violation(format!(
+                "node {from} sends block {block} as another version"
+            ));
+        }
+        bytes.genuine &= !self.nodes[from].liar;
+        if self.nodes[taker].alive {
+            let cargo = Cargo::Block {
+                from,
+                to: taker,
+                block,
+                version,
+                bytes,
+            };
+            let flow = self.start_flow(from, taker, self.block_bytes(block), cargo);
+            self.nodes[from].sending.insert((to, block), flow);
+            let giver = self.nodes[from].member.peer;
+            self.nodes[taker].receiving.insert(flow, (giver, block));
+        }
     }
 
     pub(super) fn flow_ends(&mut self, flow: FlowId) {
@@ -49,34 +90,57 @@ impl World {
         };
         self.stop_flow(flow);
         match cargo {
-            Cargo::Block { from, to, block } => self.block_arrives(from, to, block),
+            Cargo::Block {
+                from,
+                to,
+                block,
+                version,
+                bytes,
+            } => self.block_arrives(from, to, block, version, bytes),
             Cargo::Source { node, lease } => self.source_block(node, lease),
         }
     }
 
-    fn block_arrives(&mut self, from: usize, to: usize, block: BlockIndex) {
+    fn block_arrives(
+        &mut self,
+        from: usize,
+        to: usize,
+        block: BlockIndex,
+        version: VersionId,
+        bytes: Bytes,
+    ) {
         let (now, task) = (self.clock(), self.task);
         let (giver, taker) = (self.nodes[from].member.peer, self.nodes[to].member.peer);
-        let genuine = !self.nodes[from].liar && !self.nodes[from].wrong.contains(&block);
         self.nodes[from].sending.remove(&(taker, block));
         self.note("block", to, u64::from(block.0));
-        let version = self.version();
-        self.nodes[to]
-            .parked
-            .insert((block, Origin::Peer(giver)), genuine);
-        let report = PieceReport {
-            from: giver,
-            task,
-            version,
-            block,
-            digest: Self::digest(block, genuine),
-        };
-        self.nodes[to].tracker.report_piece(now, report);
+        let node = &mut self.nodes[to];
+        node.parked.insert((block, Origin::Peer(giver)), bytes);
+        node.tracker.report_piece(
+            now,
+            PieceReport {
+                from: giver,
+                task,
+                version,
+                block,
+                digest: Self::digest(block, bytes),
+            },
+        );
         self.drain(to);
         if let Some(node) = self.alive(from) {
             node.tracker
                 .handle_block_sent(now, taker, &task, block, true);
             self.drain(from);
+        }
+    }
+
+    /// Bytes trickle in all the time, and each shows that its sender lives.
+    pub(super) fn show_flows(&mut self, node: usize) {
+        let (now, task) = (self.clock(), self.task);
+        let SimNode {
+            receiving, tracker, ..
+        } = &mut self.nodes[node];
+        for (from, block) in receiving.values() {
+            tracker.handle_flow(now, from, &task, *block);
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::message::Outcome;
 
 /// How long a registrant has to say that it lives, when it matters.
 const REPORT_PATIENCE: Duration = Duration::from_millis(500);
-/// A registrant heard from within this time counts as alive without being asked.
+/// A registrant that said what it holds within this time is not asked again.
 const FRESH: Duration = Duration::from_millis(300);
 /// Registrants asked at once whether they live.
-const MAX_ASKED: usize = 64;
+const MAX_ASKED: usize = 256;
 
 impl Table {
     /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
@@ -27,7 +27,7 @@ impl Table {
         let mut stale: Vec<(u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(_, known)| cx.now.saturating_since(known.heard) > FRESH)
+            .filter(|(_, known)| cx.now.saturating_since(known.told) > FRESH)
             .map(|(peer, _)| (cx.chance.next(), *peer))
             .collect();
         stale.sort_unstable();

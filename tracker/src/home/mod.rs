@@ -212,6 +212,25 @@ impl Homes {
         }
     }
 
+    /// A member came: tables that it is now the first home of go to it.
+    pub(crate) fn handle_new(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        for table in self.tables.values_mut() {
+            let acts = matches!(
+                table.role,
+                Role::Asking { .. } | Role::Heir { .. } | Role::Granting
+            );
+            if acts && cx.view.homes(&table.task).first() == Some(peer) {
+                let state = HomeState {
+                    task: table.task,
+                    request: 0,
+                    table: table.copy(cx.now),
+                };
+                cx.send(*peer, Message::HomeState(state));
+                table.hand_over(cx, *peer);
+            }
+        }
+    }
+
     /// Forgets a task (removed by its users).
     pub(crate) fn forget(&mut self, task: &TaskId) {
         self.tables.remove(task);

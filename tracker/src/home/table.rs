@@ -48,6 +48,8 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Registrant {
     pub(super) heard: Now,
+    /// When it last said what it holds.
+    pub(super) told: Now,
     pub(super) addr: Option<SocketAddr>,
     pub(super) wants: bool,
     pub(super) can_read: bool,
@@ -164,7 +166,8 @@ impl Table {
         if let (None, Some(meta), true) = (
             &self.leases.meta,
             &register.meta,
-            register.holds != Holds::Nothing && self.leases.out.is_empty(),
+            (register.holds != Holds::Nothing && self.leases.out.is_empty())
+                || !register.leases.is_empty(),
         ) {
             self.leases
                 .adopt_meta(cx.now, meta.clone(), register.validated_ms);
@@ -181,6 +184,8 @@ impl Table {
         };
         if same {
             self.leases.note_held(&holds);
+        }
+        if same || ours.is_none() {
             for lease in register.leases {
                 self.leases.note_lease(cx.now, from, lease);
             }
@@ -196,6 +201,7 @@ impl Table {
             < MAX_ANNOUNCERS;
         let known = self.registrants.entry(from).or_insert(Registrant {
             heard: cx.now,
+            told: cx.now,
             addr: register.addr,
             wants: false,
             can_read: false,
@@ -207,6 +213,7 @@ impl Table {
             max_age: Duration::ZERO,
         });
         known.heard = cx.now;
+        known.told = cx.now;
         known.asked = None;
         known.addr = register.addr.or(known.addr);
         known.wants = register.wants;
@@ -254,7 +261,7 @@ impl Table {
             .filter(|(peer, _)| **peer != to && !isolated.contains_key(peer))
             .map(|(peer, known)| {
                 (
-                    !known.holds.has_beyond(&lacking_holds),
+                    cx.view.is_leech(peer) || !known.holds.has_beyond(&lacking_holds),
                     known.named,
                     cx.chance.next(),
                     *peer,

@@ -185,7 +185,14 @@ impl LocalTracker {
     /// A member joined, changed, left or died.
     pub fn handle_member(&mut self, now: Now, change: &MemberChange) {
         match change {
-            MemberChange::Up(member) => self.view.up(member),
+            MemberChange::Up(member) => {
+                let new = !self.view.contains(&member.peer);
+                self.view.up(member);
+                if new {
+                    let mut cx = context!(self, now);
+                    self.homes.handle_new(&mut cx, &member.peer);
+                }
+            }
             MemberChange::Down(peer) => {
                 self.view.down(peer);
                 let mut cx = context!(self, now);
@@ -344,6 +351,16 @@ impl LocalTracker {
     /// Isolated peers and why.
     pub fn isolated(&self) -> &BTreeMap<PeerId, BlameReason> {
         &self.isolated
+    }
+
+    /// Uploads that this host has offered or under way, over all tasks.
+    pub const fn uploads(&self) -> usize {
+        self.slots.uploads()
+    }
+
+    /// Blocks that this host waits for, over all tasks.
+    pub const fn downloads(&self) -> usize {
+        self.slots.downloads()
     }
 
     /// Tasks for which this node acts as the home.

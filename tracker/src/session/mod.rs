@@ -99,6 +99,15 @@ impl Session {
         self.peers.len()
     }
 
+    /// Adds what the neighbours hold.
+    pub(crate) fn add_nearby(&self, held: &mut BlockSet) {
+        for peer in self.peers.values().filter(|peer| peer.is_partner()) {
+            for block in peer.have.iter() {
+                held.insert(block);
+            }
+        }
+    }
+
     /// Blocks that this node holds and no neighbour does.
     pub(crate) fn unspread(&self) -> u32 {
         let lonely = self

@@ -39,14 +39,15 @@ impl Task {
         let meta = self.session.meta.clone();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let wants = self.wish.is_some() && !self.complete_told;
+        let mut held = self.session.have.clone();
+        if self.registration.acts_alone() {
+            // Its neighbours register nowhere: what they have need not be read again.
+            self.session.add_nearby(&mut held);
+        }
         Register {
             task: self.id,
             request,
-            holds: if cx.view.leech() {
-                Holds::Nothing
-            } else {
-                Holds::pack(&self.session.have, self.session.blocks())
-            },
+            holds: Holds::pack(&held, self.session.blocks()),
             meta,
             wants,
             can_read: wants && cx.ready && self.wish.is_some_and(|wish| wish.can_read),
@@ -73,10 +74,12 @@ impl Task {
         registered: Registered,
     ) {
         if let Outcome::LeaseGone { lease } = registered.outcome {
-            if self
-                .reads
-                .get(&lease)
-                .is_some_and(|read| read.purpose == Purpose::Leased)
+            // A home of old takes back what the present one may well know of.
+            if self.registration.home() == Some(from)
+                && self
+                    .reads
+                    .get(&lease)
+                    .is_some_and(|read| read.purpose == Purpose::Leased)
             {
                 self.reads.remove(&lease);
                 self.sync_reading();
