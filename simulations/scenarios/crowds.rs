@@ -9,6 +9,9 @@ use crate::trial::{Trial, crowd};
 const FILE: u64 = 20_000_000;
 /// What a run without faults may take from the source.
 const COPIES: f64 = 1.02;
+/// Bounds for a file as small as this, of which what does not grow with the file is a large part: how a swarm begins
+/// and ends. The program shows how near the bound larger files come.
+const SMALL_FILE: f64 = 1.4;
 
 #[test]
 fn a_lone_node_downloads_as_fast_as_its_link() {
@@ -24,14 +27,14 @@ fn a_lone_node_downloads_as_fast_as_its_link() {
 fn two_nodes_take_one_copy() {
     let trial = Trial::of("two_nodes_take_one_copy", &crowd(2, FILE, Vec::new()));
     trial.all_finish(COPIES);
-    trial.within(1.15);
+    trial.within(SMALL_FILE);
 }
 
 #[test]
 fn eight_nodes_take_one_copy() {
     let trial = Trial::of("eight_nodes_take_one_copy", &crowd(8, FILE, Vec::new()));
     trial.all_finish(COPIES);
-    trial.within(1.25);
+    trial.within(SMALL_FILE);
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn thirty_nodes_with_gossip_take_one_copy() {
     };
     let trial = Trial::of("thirty_nodes_with_gossip_take_one_copy", &scenario);
     trial.all_finish(COPIES);
-    trial.within(1.25);
+    trial.within(SMALL_FILE);
 }
 
 #[test]
@@ -56,7 +59,7 @@ fn staggered_starts_take_one_copy() {
         };
         let trial = Trial::of("staggered_starts_take_one_copy", &scenario);
         trial.all_finish(COPIES);
-        trial.within(1.3);
+        trial.within(SMALL_FILE + 0.15);
     }
 }
 

@@ -25,6 +25,10 @@ enum Command {
 }
 
 #[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 struct FlashCrowd {
     /// Hosts.
     #[arg(long, default_value_t = 200)]

@@ -129,6 +129,8 @@ pub struct Register {
     pub meta: Option<Meta>,
     /// What it holds of that version.
     pub holds: Holds,
+    /// What its neighbours hold of it: a home that is new to the task need not have it read again.
+    pub nearby: Holds,
     /// Whether it still wants blocks.
     pub wants: bool,
     /// Whether it may and can read the source.

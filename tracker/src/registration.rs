@@ -77,11 +77,6 @@ impl Registration {
         self.home
     }
 
-    /// Whether this node acts as a home for itself, because no other answers.
-    pub(crate) const fn acts_alone(&self) -> bool {
-        self.acting
-    }
-
     pub(crate) const fn poll_timeout(&self) -> Now {
         self.next
     }

@@ -15,27 +15,27 @@ impl World {
             match fault {
                 Fault::Crash { at, share } => {
                     for node in self.some(share) {
-                        self.from_start(at, Happening::Dies { node });
+                        self.after_start(at, Happening::Dies { node });
                     }
                 }
-                Fault::HomeDies { at } => self.from_start(at, Happening::HomeDies),
-                Fault::ReaderDies { at } => self.from_start(at, Happening::ReaderDies),
+                Fault::HomeDies { at } => self.after_start(at, Happening::HomeDies),
+                Fault::ReaderDies { at } => self.after_start(at, Happening::ReaderDies),
                 Fault::SourceGone { when: When::At(at) } => {
-                    self.from_start(at, Happening::SourceGone);
+                    self.after_start(at, Happening::SourceGone);
                 }
                 Fault::SourceGone { when } => self.source_gone_when = Some(when),
-                Fault::SourceChanges { at } => self.from_start(at, Happening::SourceChanges),
+                Fault::SourceChanges { at } => self.after_start(at, Happening::SourceChanges),
                 Fault::Liars { share } => {
                     for node in self.some(share) {
                         self.nodes[node].liar = true;
                     }
                 }
-                Fault::Split { until, .. } => self.from_start(until, Happening::Healed),
+                Fault::Split { until, .. } => self.after_start(until, Happening::Healed),
             }
         }
     }
 
-    fn from_start(&mut self, after: Duration, what: Happening) {
+    fn after_start(&mut self, after: Duration, what: Happening) {
         self.at(self.first_start + micros(after), what);
     }
 

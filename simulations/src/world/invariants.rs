@@ -3,14 +3,14 @@
 use dfnode_tracker::{BlockIndex, Origin, VersionId};
 
 use super::World;
-use crate::node::End;
+use crate::node::{End, SimNode};
 
 /// Violations that a report keeps; the first ones tell the most.
 const MAX_VIOLATIONS: usize = 20;
 
 impl World {
     /// Notes what no correct machine may do.
-    pub(super) fn violation(&mut self, what: String) {
+    pub(super) fn violation(&mut self, what: &str) {
         if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(format!("{} µs: {what}", self.now));
         }
@@ -25,11 +25,11 @@ impl World {
         origin: Origin,
     ) {
         let Some(bytes) = self.nodes[node].parked.remove(&(block, origin)) else {
-            return self.violation(format!("node {node} keeps block {block} that never came"));
+            return self.violation(&format!("node {node} keeps block {block} that never came"));
         };
         if !bytes.genuine || self.revision_of(&version) != Some(bytes.revision) {
             self.wrong_blocks += 1;
-            self.violation(format!("node {node} keeps wrong bytes for block {block}"));
+            self.violation(&format!("node {node} keeps wrong bytes for block {block}"));
         }
         if self.nodes[node].kept.insert(block, bytes).is_none() {
             self.spread_to(block);
@@ -46,9 +46,9 @@ impl World {
             .zip(known.kept.values().skip(1))
             .all(|(one, next)| one.revision == next.revision);
         if known.kept.len() != blocks as usize {
-            self.violation(format!("node {node} says it is complete and is not"));
+            self.violation(&format!("node {node} says it is complete and is not"));
         } else if !one_content {
-            self.violation(format!("node {node} mixed two versions"));
+            self.violation(&format!("node {node} mixed two versions"));
         }
     }
 
@@ -63,15 +63,15 @@ impl World {
             let waits = node.end.is_none() && !node.liar;
             let parked = node.parked.len();
             if waits {
-                self.violation(format!("node {index} waits for ever"));
-            } else if !self.nodes.iter().any(|node| node.is_waited_for()) {
+                self.violation(&format!("node {index} waits for ever"));
+            } else if !self.nodes.iter().any(SimNode::is_waited_for) {
                 if uploads + downloads > 0 {
-                    self.violation(format!(
+                    self.violation(&format!(
                         "node {index} holds {uploads} uploads and {downloads} downloads for nothing"
                     ));
                 }
                 if parked > 0 {
-                    self.violation(format!("node {index} forgot {parked} parked blocks"));
+                    self.violation(&format!("node {index} forgot {parked} parked blocks"));
                 }
             }
         }

@@ -119,7 +119,7 @@ impl World {
         self.note("blame", by, blamed as u64);
         if !self.nodes[blamed].liar {
             let why = reason.as_str();
-            self.violation(format!("node {by} blames honest node {blamed}: {why}"));
+            self.violation(&format!("node {by} blames honest node {blamed}: {why}"));
         }
     }
 

@@ -224,7 +224,7 @@ impl World {
                 break;
             }
             if self.events >= MAX_EVENTS_PER_NODE * self.nodes.len() as u64 {
-                self.violation("the world does not come to rest".to_owned());
+                self.violation("the world does not come to rest");
                 break;
             }
             self.now = time;
@@ -251,7 +251,7 @@ impl World {
                     let sound = gossip.handle_datagram(now, peer, &bytes).is_ok();
                     self.drain(to);
                     if !sound {
-                        self.violation(format!("node {to} refuses a packet of node {from}"));
+                        self.violation(&format!("node {to} refuses a packet of node {from}"));
                     }
                 }
             }

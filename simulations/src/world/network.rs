@@ -14,7 +14,7 @@ impl World {
     pub(super) fn message(&mut self, from: usize, to: usize, bytes: &[u8]) {
         let (now, peer) = (self.clock(), self.nodes[from].member.peer);
         let Ok(Some(message)) = wire::decode(bytes) else {
-            return self.violation(format!("node {from} sends what is no message"));
+            return self.violation(&format!("node {from} sends what is no message"));
         };
         let linked = self.nodes[to].links.contains(&peer);
         if message.needs_link() && !linked {
@@ -24,7 +24,7 @@ impl World {
         let result = node.tracker.handle_message(now, peer, message);
         self.drain(to);
         if let Err(violation) = result {
-            self.violation(format!("node {to} is told by node {from}: {violation}"));
+            self.violation(&format!("node {to} is told by node {from}: {violation}"));
         }
     }
 

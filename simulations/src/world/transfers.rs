@@ -61,10 +61,12 @@ impl World {
             return;
         };
         let Some(mut bytes) = self.nodes[from].kept.get(&block).copied() else {
-            return self.violation(format!("node {from} sends block {block} without having it"));
+            return self.violation(&format!(
+                "node {from} sends block {block} without having it"
+            ));
         };
         if self.revision_of(&version) != Some(bytes.revision) {
-            self.violation(format!(
+            self.violation(&format!(
                 "node {from} sends block {block} as another version"
             ));
         }

@@ -54,7 +54,7 @@ impl Table {
         }
         let mut held = BlockSet::new();
         for known in self.registrants.values() {
-            for block in known.holds.iter() {
+            for block in known.holds.iter().chain(known.nearby.iter()) {
                 held.insert(block);
             }
         }

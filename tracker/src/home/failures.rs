@@ -61,6 +61,7 @@ impl Table {
                 self.leases.forget_version();
                 for known in self.registrants.values_mut() {
                     known.holds = BlockSet::new();
+                    known.nearby = BlockSet::new();
                     known.unspread = 0;
                 }
                 if self.leases.versions >= MAX_VERSIONS {

@@ -55,6 +55,8 @@ pub(super) struct Registrant {
     pub(super) can_read: bool,
     /// What it held when it last registered, of the table's version.
     pub(super) holds: BlockSet,
+    /// What its neighbours held then.
+    pub(super) nearby: BlockSet,
     /// How often it was named to others.
     pub(super) named: u32,
     pub(super) announces: bool,
@@ -173,19 +175,19 @@ impl Table {
                 .adopt_meta(cx.now, meta.clone(), register.validated_ms);
         }
         let ours = self.leases.meta.as_ref();
+        let unknown = ours.is_none();
         let same = ours.is_some() && version == ours.map(|meta| meta.version);
-        let holds = if same {
-            register
-                .holds
-                .unpack(ours.and_then(|meta| meta.layout.blocks()))
-                .unwrap_or_default()
-        } else {
-            BlockSet::new()
+        let blocks = ours.and_then(|meta| meta.layout.blocks());
+        let of_ours = |holds: &Holds| {
+            let unpacked = same.then(|| holds.unpack(blocks)).flatten();
+            unpacked.unwrap_or_default()
         };
+        let (holds, nearby) = (of_ours(&register.holds), of_ours(&register.nearby));
         if same {
             self.leases.note_held(&holds);
+            self.leases.note_held(&nearby);
         }
-        if same || ours.is_none() {
+        if same || unknown {
             for lease in register.leases {
                 self.leases.note_lease(cx.now, from, lease);
             }
@@ -206,6 +208,7 @@ impl Table {
             wants: false,
             can_read: false,
             holds: BlockSet::new(),
+            nearby: BlockSet::new(),
             named: 0,
             announces,
             unspread: 0,
@@ -219,6 +222,7 @@ impl Table {
         known.wants = register.wants;
         known.can_read = register.can_read && !self.leases.refused.contains(&from);
         known.holds = holds;
+        known.nearby = nearby;
         known.max_age = Duration::from_millis(register.max_age_ms);
     }
 

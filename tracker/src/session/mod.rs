@@ -99,13 +99,13 @@ impl Session {
         self.peers.len()
     }
 
-    /// Adds what the neighbours hold.
-    pub(crate) fn add_nearby(&self, held: &mut BlockSet) {
-        for peer in self.peers.values().filter(|peer| peer.is_partner()) {
-            for block in peer.have.iter() {
-                held.insert(block);
-            }
-        }
+    /// What the neighbours hold.
+    pub(crate) fn nearby(&self) -> BlockSet {
+        self.peers
+            .values()
+            .filter(|peer| peer.is_partner())
+            .flat_map(|peer| peer.have.iter())
+            .collect()
     }
 
     /// Blocks that this node holds and no neighbour does.

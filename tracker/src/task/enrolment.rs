@@ -39,15 +39,11 @@ impl Task {
         let meta = self.session.meta.clone();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let wants = self.wish.is_some() && !self.complete_told;
-        let mut held = self.session.have.clone();
-        if self.registration.acts_alone() {
-            // Its neighbours register nowhere: what they have need not be read again.
-            self.session.add_nearby(&mut held);
-        }
         Register {
             task: self.id,
             request,
-            holds: Holds::pack(&held, self.session.blocks()),
+            holds: Holds::pack(&self.session.have, self.session.blocks()),
+            nearby: Holds::pack(&self.session.nearby(), self.session.blocks()),
             meta,
             wants,
             can_read: wants && cx.ready && self.wish.is_some_and(|wish| wish.can_read),
