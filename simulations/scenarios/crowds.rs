@@ -59,7 +59,12 @@ fn staggered_starts_take_one_copy() {
         };
         let trial = Trial::of("staggered_starts_take_one_copy", &scenario);
         trial.all_finish(COPIES);
-        trial.within(SMALL_FILE + 0.15);
+        trial.check(
+            trial.report.p50 <= 1.1,
+            format_args!("half within 1.1 bounds, not {}", trial.report.p50),
+        );
+        // Whoever is first may have to wait for what a later one reads while peers fill its link.
+        trial.within(2.0);
     }
 }
 

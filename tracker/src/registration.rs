@@ -50,7 +50,8 @@ pub(crate) struct Registration {
     request: u64,
     asked: Option<u32>,
     next: Now,
-    answered: Now,
+    /// Since when nobody has answered what was asked.
+    unheard: Option<Now>,
     redirects: u32,
     alone: bool,
     acting: bool,
@@ -65,7 +66,7 @@ impl Registration {
             request: 0,
             asked: None,
             next: now,
-            answered: now,
+            unheard: None,
             redirects: 0,
             alone: false,
             acting: false,
@@ -90,7 +91,7 @@ impl Registration {
 
     /// A new local caller: earlier failures to reach homes count no more.
     pub(crate) fn renew(&mut self, now: Now) {
-        self.answered = now;
+        self.unheard = None;
         self.alone = false;
         self.unanswered.clear();
         self.hurry(now);
@@ -145,6 +146,7 @@ impl Registration {
         let home = self.target(cx)?;
         let tries = self.asked.unwrap_or(0);
         self.asked = Some(tries + 1);
+        self.unheard.get_or_insert(cx.now);
         self.next = cx.now + PATIENCE[(tries as usize).min(PATIENCE.len() - 1)];
         Some(Step::Ask {
             home,
@@ -179,7 +181,10 @@ impl Registration {
         if exhausted {
             self.unanswered.clear();
         }
-        if wants && cx.now.saturating_since(self.answered) >= ALONE_AFTER {
+        let silent = self
+            .unheard
+            .is_some_and(|since| cx.now.saturating_since(since) >= ALONE_AFTER);
+        if wants && silent {
             self.alone = true;
             self.next = cx.now + ALONE_PERIOD;
             // Of those who are alone for the same task, about three act each second.
@@ -217,13 +222,13 @@ impl Registration {
 
     /// A home answered for itself. A redirect is no such answer: it may lead, again and again, to one who is
     /// dead or isolated here.
-    pub(crate) const fn heard(&mut self, now: Now) {
-        self.answered = now;
+    pub(crate) const fn heard(&mut self) {
+        self.unheard = None;
     }
 
     pub(crate) fn welcomed(&mut self, now: Now, wants: bool) {
         self.asked = None;
-        self.answered = now;
+        self.unheard = None;
         self.redirects = 0;
         self.alone = false;
         self.unanswered.clear();
@@ -233,7 +238,7 @@ impl Registration {
     pub(crate) fn not_yet(&mut self, now: Now) {
         self.asked = None;
         self.request = 0;
-        self.answered = now;
+        self.unheard = None;
         self.next = now + NOT_YET_PAUSE;
     }
 

@@ -119,7 +119,7 @@ impl Task {
             Outcome::Redirect { home } => self.registration.redirected(cx.now, home),
             Outcome::NotYet | Outcome::Busy => self.registration.not_yet(cx.now),
             Outcome::Report => {
-                self.registration.heard(cx.now);
+                self.registration.heard();
                 self.registration.hurry(cx.now);
             }
             // A verdict of an earlier round: the answer to the open question will tell.
