@@ -263,7 +263,7 @@ impl Task {
         let Some(home) = self.registration.home() else {
             return;
         };
-        read.told_meta = true;
+        read.told_meta |= meta.is_some();
         let report = LeaseReport {
             task: self.id,
             lease,
