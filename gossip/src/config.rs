@@ -7,7 +7,7 @@ use std::time::Duration;
 /// nothing could work with are replaced by the nearest that work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How often a random member is probed. Default: 1 s. Equal on all nodes, or they detect deaths
+    /// How often a random member is probed. Default: 1.5 s. Equal on all nodes, or they detect deaths
     /// at different times.
     pub probe_period: Duration,
     /// How long to wait for a probe's answer before others are asked to probe. Default: 500 ms.
@@ -16,7 +16,7 @@ pub struct Config {
     /// How often news are passed on while there are any. Default: 200 ms.
     pub gossip_period: Duration,
     /// How often the node asks for a push/pull, in clusters of up to 32 nodes; above, it grows with
-    /// the logarithm of their number. Default: 30 s.
+    /// the logarithm of their number. Default: 60 s.
     pub sync_period: Duration,
     /// How often a member that is down is tried again, so that partitions heal. Default: 30 s.
     pub reconnect_period: Duration,
@@ -54,10 +54,10 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_secs(1),
+            probe_period: Duration::from_millis(1500),
             probe_rtt: Duration::from_millis(500),
             gossip_period: Duration::from_millis(200),
-            sync_period: Duration::from_secs(30),
+            sync_period: Duration::from_mins(1),
             reconnect_period: Duration::from_secs(30),
             keep_slots_of_down: Duration::from_mins(5),
             keep_tombstones: Duration::from_hours(24),

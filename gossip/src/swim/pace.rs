@@ -16,7 +16,7 @@ const RECONNECTS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
 /// Transmissions of each piece of news by each node, per decimal digit of the cluster's size.
 const TRANSMISSIONS_PER_DIGIT: usize = 4;
 /// A suspect's time to clear itself, per decimal digit of the cluster's size and probe period.
-const PATIENCE: f64 = 4.0;
+const PATIENCE: f64 = 8.0 / 3.0;
 /// How long the dead are remembered.
 const REMEMBER_DOWN: Duration = Duration::from_hours(24);
 

@@ -276,7 +276,7 @@ fn who_missed_the_verdict_on_a_suspect_asks_for_it() {
     world.run(secs(2));
     assert!(world.sees(5, 7), "the scenario needs one that missed it");
     world.heal();
-    let took = world.run_until(secs(5), |world| !world.sees(5, 7));
+    let took = world.run_until(secs(8), |world| !world.sees(5, 7));
     println!("known after {took:?}");
     assert!(took.is_some());
     assert!(world.run_until(secs(15), World::is_complete).is_some());
