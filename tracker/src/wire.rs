@@ -190,3 +190,6 @@ fn lease_is_sound(lease: &Lease) -> bool {
 fn batch_is_sound(batch: &SignedBatch) -> bool {
     (1..=MAX_BATCH_DIGESTS).contains(&batch.digests.len()) && batch.signature.len() == 64
 }
+
+#[cfg(test)]
+mod tests;
