@@ -439,3 +439,6 @@ impl Tracker for LocalTracker {
 
 /// How long an isolated peer stays so before it is tried again, doubled each time.
 pub const PROBATION: Duration = Duration::from_mins(10);
+
+#[cfg(test)]
+mod tests;

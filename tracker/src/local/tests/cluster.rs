@@ -1,0 +1,259 @@
+//! The hand that drives: messages arrive at once, time passes when a test says so.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use dfnode_gossip::{Labels, Member, Now, PeerId};
+use ed25519_dalek::{Signer, SigningKey};
+
+use crate::ids::TaskId;
+use crate::local::{Config, LinkState, LocalTracker, MemberChange};
+use crate::message::{Extent, Lease, Message, Outcome};
+use crate::meta::SourceFailure;
+use crate::output::{Output, TaskEvent, TaskFailure};
+use crate::task::Wish;
+use crate::tracker::Tracker;
+use crate::view::View;
+
+const STEP: Duration = Duration::from_millis(5);
+
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<LocalTracker>,
+    pub(super) now: Now,
+    /// What was said, by whom to whom, and when.
+    pub(super) said: Vec<(Now, usize, usize, Message)>,
+    pub(super) dead: BTreeSet<usize>,
+    /// What each node wanted done beside sending.
+    pub(super) done: Vec<(Now, usize, Output)>,
+    keys: Vec<SigningKey>,
+    members: Vec<Member>,
+    waiting: VecDeque<(usize, usize, Message)>,
+}
+
+pub(super) fn task() -> TaskId {
+    TaskId::from_bytes(*blake3::hash(b"a task").as_bytes())
+}
+
+impl Cluster {
+    /// Nodes that know each other and are ready.
+    pub(super) fn new(nodes: u8) -> Self {
+        let mut cluster = Self::unready(nodes);
+        for node in 0..cluster.nodes.len() {
+            cluster.nodes[node].set_ready(cluster.now);
+        }
+        cluster
+    }
+
+    /// Nodes that know each other's names and nothing else.
+    pub(super) fn unready(nodes: u8) -> Self {
+        let keys: Vec<SigningKey> = (1..=nodes)
+            .map(|seed| SigningKey::from_bytes(&[seed; 32]))
+            .collect();
+        let members: Vec<Member> = (1..=nodes)
+            .zip(&keys)
+            .map(|(port, key)| Member {
+                peer: PeerId::from_bytes(*key.verifying_key().as_bytes()),
+                addrs: vec![SocketAddr::from((
+                    Ipv4Addr::new(10, 0, 0, 1),
+                    u16::from(port),
+                ))],
+                generation: 1,
+                labels: Labels::default(),
+            })
+            .collect();
+        let now = Now::from_micros(1_000_000);
+        let mut trackers = Vec::new();
+        for (seed, member) in (0..).zip(&members) {
+            let mut tracker = LocalTracker::new(&Config::default(), member.peer, seed);
+            for other in &members {
+                tracker.handle_member(now, &MemberChange::Up(other.clone()));
+            }
+            trackers.push(tracker);
+        }
+        Self {
+            nodes: trackers,
+            now,
+            said: Vec::new(),
+            dead: BTreeSet::new(),
+            done: Vec::new(),
+            keys,
+            members,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn number(&self, peer: &PeerId) -> usize {
+        self.members
+            .iter()
+            .position(|member| member.peer == *peer)
+            .expect("a member")
+    }
+
+    /// The homes of the task, best first, and then everybody else.
+    pub(super) fn by_rank(&self) -> Vec<usize> {
+        let mut view = View::new(self.members[0].peer, false);
+        for member in &self.members {
+            view.up(member);
+        }
+        let mut order: Vec<usize> = view
+            .homes(&task())
+            .iter()
+            .map(|peer| self.number(peer))
+            .collect();
+        order.extend(
+            (0..self.nodes.len())
+                .filter(|node| !order.contains(node))
+                .collect::<Vec<_>>(),
+        );
+        order
+    }
+
+    /// All others hear that a node is gone.
+    pub(super) fn down(&mut self, gone: usize) {
+        self.change(gone, &MemberChange::Down(self.members[gone].peer));
+    }
+
+    /// All others hear that a node is there.
+    pub(super) fn up(&mut self, come: usize) {
+        self.change(come, &MemberChange::Up(self.members[come].clone()));
+    }
+
+    fn change(&mut self, about: usize, change: &MemberChange) {
+        for node in (0..self.nodes.len()).filter(|node| *node != about) {
+            self.nodes[node].handle_member(self.now, change);
+        }
+        self.settle();
+    }
+
+    pub(super) fn want(&mut self, node: usize) {
+        let wish = Wish {
+            can_read: true,
+            credentialed: false,
+            max_age: Duration::from_mins(1),
+        };
+        self.nodes[node].register(self.now, task(), wish);
+        self.settle();
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].poll_output() {
+            match output {
+                Output::Send { to, message } => {
+                    let to = self.number(&to);
+                    self.said.push((self.now, node, to, message.clone()));
+                    self.waiting.push_back((node, to, message));
+                }
+                Output::Connect { peer } => {
+                    let state = if self.dead.contains(&self.number(&peer.peer)) {
+                        LinkState::Down
+                    } else {
+                        LinkState::Up
+                    };
+                    self.nodes[node].handle_link(self.now, peer.peer, state);
+                }
+                Output::Sign { request, bytes } => {
+                    let signature = self.keys[node].sign(&bytes).to_bytes();
+                    self.nodes[node].handle_signature(self.now, request, signature);
+                }
+                Output::ReadSource { .. }
+                | Output::StopSource { .. }
+                | Output::SendBlock { .. }
+                | Output::StopSend { .. }
+                | Output::StopReceive { .. }
+                | Output::Keep { .. }
+                | Output::Drop { .. }
+                | Output::KeepBatch { .. }
+                | Output::Publish { .. }
+                | Output::Task { .. }
+                | Output::Blame { .. } => self.done.push((self.now, node, output)),
+            }
+        }
+    }
+
+    /// Delivers what is on its way, and what that sets off.
+    pub(super) fn settle(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.drain(node);
+        }
+        while let Some((from, to, message)) = self.waiting.pop_front() {
+            if self.dead.contains(&from) || self.dead.contains(&to) {
+                continue;
+            }
+            let peer = self.members[from].peer;
+            self.nodes[to]
+                .handle_message(self.now, peer, message)
+                .expect("honest nodes break no rule");
+            self.drain(to);
+        }
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.now + STEP;
+            for node in 0..self.nodes.len() {
+                let due = self.nodes[node].poll_timeout();
+                if !self.dead.contains(&node) && due.is_some_and(|at| at <= self.now) {
+                    self.nodes[node].handle_timeout(self.now);
+                    self.settle();
+                }
+            }
+        }
+    }
+
+    /// Leases that nodes were told to read under: when, who, which.
+    pub(super) fn reads(&self) -> Vec<(Now, usize, Lease)> {
+        self.done
+            .iter()
+            .filter_map(|(at, node, output)| {
+                let Output::ReadSource { lease, .. } = output else {
+                    return None;
+                };
+                Some((*at, *node, lease.clone()))
+            })
+            .collect()
+    }
+
+    /// Ends the newest read of a node with a failure.
+    pub(super) fn fail_read(&mut self, node: usize, failure: SourceFailure) {
+        let reads = self.reads();
+        let (_, _, lease) = reads
+            .iter()
+            .rev()
+            .find(|(_, reader, _)| *reader == node)
+            .expect("a read under way");
+        self.nodes[node].handle_source_end(self.now, &task(), lease.id, Err(failure));
+        self.settle();
+    }
+
+    /// Why a node's callers were told that they cannot have the task.
+    pub(super) fn failure(&self, node: usize) -> Option<TaskFailure> {
+        self.done.iter().find_map(|(_, at, output)| {
+            let Output::Task {
+                event: TaskEvent::Failed(failure),
+                ..
+            } = output
+            else {
+                return None;
+            };
+            (*at == node).then(|| failure.clone())
+        })
+    }
+
+    /// When a home first granted a probe, and which home.
+    pub(super) fn first_grant(&self) -> Option<(Now, usize)> {
+        self.said.iter().find_map(|(at, from, _, message)| {
+            let Message::Registered(answer) = message else {
+                return None;
+            };
+            let Outcome::Welcome {
+                lease: Some(lease), ..
+            } = &answer.outcome
+            else {
+                return None;
+            };
+            (lease.extent == Extent::Probe).then_some((*at, *from))
+        })
+    }
+}

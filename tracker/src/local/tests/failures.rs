@@ -1,0 +1,83 @@
+//! Sources that fail, each in its way.
+
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use crate::meta::SourceFailure;
+use crate::output::TaskFailure;
+
+fn transient() -> SourceFailure {
+    SourceFailure::Transient {
+        what: "reset".to_owned(),
+    }
+}
+
+#[test]
+fn nothing_at_the_source_fails_all_who_ask() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.fail_read(ranks[4], SourceFailure::NotFound);
+    for node in [ranks[4], ranks[5]] {
+        assert_eq!(
+            cluster.failure(node),
+            Some(TaskFailure::Source(SourceFailure::NotFound))
+        );
+    }
+}
+
+#[test]
+fn a_refused_reader_ends_its_own_turn_and_nobody_elses() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.fail_read(ranks[4], SourceFailure::Refused { status: 403 });
+    assert_eq!(
+        cluster.failure(ranks[4]),
+        Some(TaskFailure::Source(SourceFailure::Refused { status: 403 }))
+    );
+    assert_eq!(cluster.failure(ranks[5]), None);
+    cluster.pass(Duration::from_secs(1));
+    let (_, reader, _) = cluster.reads().pop().expect("a further read");
+    assert_eq!(reader, ranks[5]);
+}
+
+#[test]
+fn a_busy_source_is_left_alone_for_as_long_as_it_asks() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    let told = cluster.now;
+    cluster.fail_read(
+        ranks[4],
+        SourceFailure::Busy {
+            status: 429,
+            retry_after_ms: 3000,
+        },
+    );
+    cluster.pass(Duration::from_secs(5));
+    let (at, ..) = cluster.reads().pop().expect("a further read");
+    assert_eq!(cluster.reads().len(), 2);
+    assert!(at.saturating_since(told) >= Duration::from_secs(3));
+}
+
+#[test]
+fn a_source_that_fails_five_times_in_a_row_is_given_up() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    for _ in 0..4 {
+        cluster.fail_read(ranks[4], transient());
+        assert_eq!(cluster.failure(ranks[4]), None);
+        cluster.pass(Duration::from_secs(5));
+    }
+    cluster.fail_read(ranks[4], transient());
+    assert_eq!(
+        cluster.failure(ranks[4]),
+        Some(TaskFailure::Source(transient()))
+    );
+    assert_eq!(cluster.reads().len(), 5);
+}

@@ -1,0 +1,171 @@
+//! Who may grant, and when.
+
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use crate::message::{Message, Outcome};
+
+const MOMENT: Duration = Duration::from_millis(100);
+
+#[test]
+fn rank_one_asks_the_other_ranks_before_its_first_grant() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    let order: Vec<(usize, usize, &str)> = cluster
+        .said
+        .iter()
+        .map(|(_, from, to, message)| (*from, *to, message.name()))
+        .filter(|(.., name)| *name != "registered")
+        .collect();
+    assert_eq!(order[0], (ranks[4], ranks[0], "register"));
+    for rank in [ranks[1], ranks[2]] {
+        assert!(order.contains(&(ranks[0], rank, "home probe")));
+        assert!(order.contains(&(rank, ranks[0], "home state")));
+    }
+    let (_, granter) = cluster.first_grant().expect("a grant");
+    assert_eq!(granter, ranks[0]);
+}
+
+#[test]
+fn without_an_answer_of_the_other_ranks_rank_one_grants_a_little_later() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.dead.extend([ranks[1], ranks[2]]);
+    let start = cluster.now;
+    cluster.want(ranks[4]);
+    assert_eq!(cluster.first_grant(), None);
+    cluster.pass(Duration::from_millis(200));
+    let (at, _) = cluster.first_grant().expect("a grant");
+    assert!(at.saturating_since(start) >= Duration::from_millis(150));
+}
+
+#[test]
+fn grants_are_copied_to_rank_two() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.pass(MOMENT);
+    let copied = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (ranks[0], ranks[1])
+            && matches!(message, Message::HomeState(state)
+                if state.request == 0 && state.table.as_ref().is_some_and(|table| table.leases.len() == 1))
+    });
+    assert!(copied);
+}
+
+#[test]
+fn a_successor_gives_registrants_a_second_before_it_grants() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.dead.insert(ranks[0]);
+    cluster.want(ranks[4]);
+    cluster.pass(Duration::from_secs(3));
+    let asked = cluster
+        .said
+        .iter()
+        .find(|(_, _, to, message)| *to == ranks[1] && matches!(message, Message::Register(_)))
+        .map(|(at, ..)| *at)
+        .expect("rank 2 is asked");
+    let (at, granter) = cluster.first_grant().expect("a grant");
+    assert_eq!(granter, ranks[1]);
+    assert!(at.saturating_since(asked) >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_node_that_is_not_ready_neither_grants_nor_reads() {
+    let mut cluster = Cluster::unready(4);
+    let ranks = cluster.by_rank();
+    for node in &ranks[1..] {
+        cluster.nodes[*node].set_ready(cluster.now);
+    }
+    cluster.want(ranks[3]);
+    cluster.pass(Duration::from_millis(900));
+    assert_eq!(cluster.first_grant(), None);
+    cluster.nodes[ranks[0]].set_ready(cluster.now);
+    cluster.pass(Duration::from_millis(500));
+    assert_eq!(cluster.first_grant().map(|(_, from)| from), Some(ranks[0]));
+}
+
+#[test]
+fn a_registrant_that_is_not_ready_is_given_nothing_to_read() {
+    let mut cluster = Cluster::unready(4);
+    let ranks = cluster.by_rank();
+    for node in &ranks[..3] {
+        cluster.nodes[*node].set_ready(cluster.now);
+    }
+    cluster.want(ranks[3]);
+    cluster.pass(MOMENT);
+    assert_eq!(cluster.reads(), []);
+    cluster.nodes[ranks[3]].set_ready(cluster.now);
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(cluster.reads().len(), 1);
+}
+
+#[test]
+fn who_waits_behind_a_live_probe_reads_nothing() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.reads().len(),
+        1,
+        "the reader reports, so its lease lives"
+    );
+}
+
+#[test]
+fn a_reader_that_falls_silent_loses_its_lease_after_a_second() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.dead.insert(ranks[4]);
+    let died = cluster.now;
+    cluster.pass(Duration::from_secs(2));
+    let (at, reader, _) = cluster.reads().pop().expect("a second read");
+    assert_eq!(reader, ranks[5]);
+    let after = at.saturating_since(died);
+    assert!(
+        (Duration::from_millis(900)..=Duration::from_millis(1500)).contains(&after),
+        "{after:?}"
+    );
+}
+
+#[test]
+fn a_node_whose_homes_are_all_silent_acts_for_itself() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    cluster.dead.extend(&ranks[..3]);
+    let start = cluster.now;
+    cluster.want(ranks[3]);
+    cluster.pass(Duration::from_secs(4));
+    let (at, reader, _) = cluster.reads().pop().expect("a read");
+    assert_eq!(reader, ranks[3]);
+    assert!(at.saturating_since(start) >= Duration::from_secs(1));
+}
+
+#[test]
+fn an_old_home_sends_registrants_to_a_better_one_that_came() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.dead.insert(ranks[0]);
+    cluster.down(ranks[0]);
+    cluster.want(ranks[4]);
+    cluster.dead.remove(&ranks[0]);
+    cluster.up(ranks[0]);
+    let shown = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (ranks[1], ranks[4])
+            && matches!(message, Message::Registered(answer)
+                if matches!(answer.outcome, Outcome::Redirect { .. }))
+    });
+    assert!(shown);
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(
+        cluster.reads().len(),
+        1,
+        "the read goes on under the new home"
+    );
+}

@@ -1,0 +1,5 @@
+//! A few machines, driven by hand, that say to each other what they like.
+
+mod cluster;
+mod failures;
+mod homes;
