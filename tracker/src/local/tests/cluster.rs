@@ -7,10 +7,10 @@ use std::time::Duration;
 use dfnode_gossip::{Labels, Member, Now, PeerId};
 use ed25519_dalek::{Signer, SigningKey};
 
-use crate::ids::TaskId;
+use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
 use crate::local::{Config, LinkState, LocalTracker, MemberChange};
 use crate::message::{Extent, Lease, Message, Outcome};
-use crate::meta::SourceFailure;
+use crate::meta::{SourceFailure, SourceHead, Validators};
 use crate::output::{Output, TaskEvent, TaskFailure};
 use crate::task::Wish;
 use crate::tracker::Tracker;
@@ -33,6 +33,11 @@ pub(super) struct Cluster {
 
 pub(super) fn task() -> TaskId {
     TaskId::from_bytes(*blake3::hash(b"a task").as_bytes())
+}
+
+/// What a block of the source hashes to.
+pub(super) fn bytes(block: u32) -> BlockDigest {
+    BlockDigest::of(&block.to_le_bytes())
 }
 
 impl Cluster {
@@ -215,15 +220,49 @@ impl Cluster {
             .collect()
     }
 
+    pub(super) fn peer(&self, node: usize) -> PeerId {
+        self.members[node].peer
+    }
+
+    pub(super) fn version(&self, node: usize) -> VersionId {
+        let view = self.nodes[node].task(&task()).expect("a task");
+        view.meta.expect("a version").version
+    }
+
+    fn newest_read(&self, node: usize) -> u64 {
+        let reads = self.reads();
+        let read = reads.iter().rev().find(|(_, reader, _)| *reader == node);
+        read.map(|(.., lease)| lease.id).expect("a read under way")
+    }
+
+    /// The source answers the newest read of a node.
+    pub(super) fn head(&mut self, node: usize) {
+        let head = SourceHead {
+            length: Some(3_000_000),
+            validators: Validators {
+                etag: Some("\"1\"".to_owned()),
+                last_modified: None,
+            },
+            ranges: true,
+            digest: None,
+            public: true,
+        };
+        let lease = self.newest_read(node);
+        self.nodes[node].handle_source_head(self.now, &task(), lease, &head);
+        self.settle();
+    }
+
+    /// The newest read of a node brings a block.
+    pub(super) fn read_block(&mut self, node: usize, block: BlockIndex) {
+        let lease = self.newest_read(node);
+        self.nodes[node].handle_source_block(self.now, &task(), lease, block, bytes(block.0));
+        self.settle();
+    }
+
     /// Ends the newest read of a node with a failure.
     pub(super) fn fail_read(&mut self, node: usize, failure: SourceFailure) {
-        let reads = self.reads();
-        let (_, _, lease) = reads
-            .iter()
-            .rev()
-            .find(|(_, reader, _)| *reader == node)
-            .expect("a read under way");
-        self.nodes[node].handle_source_end(self.now, &task(), lease.id, Err(failure));
+        let lease = self.newest_read(node);
+        self.nodes[node].handle_source_end(self.now, &task(), lease, Err(failure));
         self.settle();
     }
 

@@ -1,0 +1,149 @@
+//! Between neighbours: who is asked, what is verified, who is shut out.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, bytes, task};
+use crate::ids::{BlockDigest, BlockIndex};
+use crate::message::Message;
+use crate::output::{BlameReason, Output};
+use crate::session::Arrival;
+use crate::tracker::{PieceReport, Tracker};
+
+/// One node read the first block of a task that a second wants.
+fn pair() -> (Cluster, usize, usize) {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let (reader, taker) = (ranks[3], ranks[4]);
+    cluster.want(reader);
+    cluster.want(taker);
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(reader);
+    cluster.read_block(reader, BlockIndex(0));
+    cluster.pass(Duration::from_millis(100));
+    (cluster, reader, taker)
+}
+
+fn report(cluster: &mut Cluster, from: usize, to: usize, digest: BlockDigest) -> Arrival {
+    let report = PieceReport {
+        from: cluster.peer(from),
+        task: task(),
+        version: cluster.version(from),
+        block: BlockIndex(0),
+        digest,
+    };
+    let arrival = cluster.nodes[to].report_piece(cluster.now, report);
+    cluster.settle();
+    arrival
+}
+
+#[test]
+fn a_block_that_was_read_is_offered_wanted_and_sent() {
+    let (cluster, reader, taker) = pair();
+    let sent = cluster.done.iter().any(|(_, node, output)| {
+        *node == reader
+            && matches!(output, Output::SendBlock { to, block, .. }
+                if *to == cluster.peer(taker) && *block == BlockIndex(0))
+    });
+    assert!(sent);
+    assert_eq!(cluster.nodes[taker].downloads(), 1);
+}
+
+#[test]
+fn a_block_whose_bytes_are_those_signed_for_is_kept() {
+    let (mut cluster, reader, taker) = pair();
+    let arrival = report(&mut cluster, reader, taker, bytes(0));
+    assert_eq!(arrival, Arrival::Good);
+    assert_eq!(cluster.nodes[taker].downloads(), 0);
+    let view = cluster.nodes[taker].task(&task()).expect("a task");
+    assert_eq!(view.blocks_held, 1);
+}
+
+#[test]
+fn who_alters_a_block_is_shut_out_at_once() {
+    let (mut cluster, reader, taker) = pair();
+    let arrival = report(&mut cluster, reader, taker, bytes(99));
+    assert_eq!(arrival, Arrival::Altered);
+    let liar = cluster.peer(reader);
+    assert_eq!(
+        cluster.nodes[taker].isolated().get(&liar),
+        Some(&BlameReason::AlteredBytes)
+    );
+    assert_eq!(
+        cluster.nodes[taker].downloads(),
+        0,
+        "nothing is awaited of it"
+    );
+}
+
+#[test]
+fn silence_on_a_wanted_block_frees_its_place() {
+    let (mut cluster, reader, taker) = pair();
+    cluster.dead.insert(reader);
+    cluster.pass(Duration::from_millis(800));
+    assert_eq!(cluster.nodes[taker].downloads(), 0);
+}
+
+#[test]
+fn bytes_that_trickle_keep_a_wanted_block_alive() {
+    let (mut cluster, reader, taker) = pair();
+    let from = cluster.peer(reader);
+    for _ in 0..20 {
+        cluster.nodes[taker].handle_flow(cluster.now, &from, &task(), BlockIndex(0));
+        cluster.pass(Duration::from_millis(100));
+    }
+    assert_eq!(cluster.nodes[taker].downloads(), 1);
+}
+
+#[test]
+fn an_upload_to_a_node_that_died_is_taken_back() {
+    let (mut cluster, reader, taker) = pair();
+    assert_eq!(cluster.nodes[reader].uploads(), 1);
+    cluster.dead.insert(taker);
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(cluster.nodes[reader].uploads(), 0);
+}
+
+#[test]
+fn a_caller_that_leaves_calls_off_what_was_wanted() {
+    let (mut cluster, reader, taker) = pair();
+    cluster.nodes[taker].service_down(cluster.now, &task());
+    cluster.settle();
+    let cancelled = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (taker, reader) && matches!(message, Message::Cancel(_))
+    });
+    assert!(cancelled);
+    assert_eq!(cluster.nodes[taker].downloads(), 0);
+    assert_eq!(cluster.nodes[reader].uploads(), 0);
+}
+
+#[test]
+fn digests_that_their_signer_did_not_sign_are_a_violation() {
+    let (mut cluster, reader, taker) = pair();
+    let mut forged = cluster
+        .said
+        .iter()
+        .find_map(|(.., message)| match message {
+            Message::Batches(batches) => Some(batches.clone()),
+            Message::Register(_)
+            | Message::Registered(_)
+            | Message::LeaseReport(_)
+            | Message::Leave(_)
+            | Message::HomeProbe(_)
+            | Message::HomeState(_)
+            | Message::Hello(_)
+            | Message::Have(_)
+            | Message::Offer(_)
+            | Message::Want(_)
+            | Message::Decline(_)
+            | Message::Room(_)
+            | Message::Cancel(_)
+            | Message::Refuse(_)
+            | Message::Bye(_) => None,
+        })
+        .expect("the reader's digests");
+    forged.batches[0].digests[0] = bytes(99);
+    forged.batches[0].first = BlockIndex(5);
+    let from = cluster.peer(reader);
+    let result = cluster.nodes[taker].handle_message(cluster.now, from, Message::Batches(forged));
+    assert_eq!(result, Err(crate::local::Violation::BadBatch));
+}
