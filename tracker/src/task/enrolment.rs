@@ -77,7 +77,7 @@ impl Task {
                     .get(&lease)
                     .is_some_and(|read| read.purpose == Purpose::Leased)
             {
-                self.reads.remove(&lease);
+                self.forget_read(lease);
                 self.sync_reading();
                 cx.out.push_back(Output::StopSource {
                     task: self.id,

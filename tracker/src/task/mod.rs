@@ -37,6 +37,8 @@ pub(crate) struct Task {
     registration: Registration,
     wish: Option<Wish>,
     reads: BTreeMap<u64, Read>,
+    /// Digests of reads that are over.
+    to_sign: Vec<Unsigned>,
     /// The version that the source itself gave to this node's callers.
     proven: Option<VersionId>,
     validated: Option<Now>,
@@ -58,6 +60,7 @@ impl Task {
             registration: Registration::new(id, now),
             wish: None,
             reads: BTreeMap::new(),
+            to_sign: Vec::new(),
             proven: None,
             validated: None,
             outdated: None,
@@ -249,7 +252,9 @@ impl Task {
             .has_business()
             .then(|| self.registration.poll_timeout());
         let reads = self.reads.values().map(Read::poll_timeout).min();
-        [registration, reads, self.session.poll_timeout()]
+        // What waits to be signed waits for nothing else.
+        let to_sign = (!self.to_sign.is_empty()).then(|| Now::from_micros(0));
+        [registration, reads, to_sign, self.session.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -262,11 +267,11 @@ impl Task {
         interested: usize,
     ) -> (Vec<Unsigned>, bool) {
         self.session.handle_timeout(cx);
-        let unsigned = self
+        let due = self
             .reads
             .values_mut()
-            .filter_map(|read| read.due_unsigned(cx.now))
-            .collect();
+            .filter_map(|read| read.due_unsigned(cx.now));
+        let unsigned = self.to_sign.drain(..).chain(due).collect();
         self.tick_reads(cx);
         let alone = self.has_business() && self.ask_if_due(cx, interested) == Some(Step::ActAlone);
         (unsigned, alone)

@@ -241,8 +241,17 @@ impl Task {
     /// Forgets a read and tells the home how it ended.
     pub(super) fn end_read(&mut self, cx: &mut Context<'_>, lease: u64, end: Option<LeaseEnd>) {
         self.report(cx, lease, end);
-        self.reads.remove(&lease);
+        self.forget_read(lease);
         self.sync_reading();
+    }
+
+    /// Forgets a read, but not what it brought: a block that is held and never signed could be given to nobody.
+    pub(super) fn forget_read(&mut self, lease: u64) {
+        let unsigned = self
+            .reads
+            .remove(&lease)
+            .and_then(|mut read| read.take_unsigned());
+        self.to_sign.extend(unsigned);
     }
 
     fn report(&mut self, cx: &mut Context<'_>, lease: u64, end: Option<LeaseEnd>) {
