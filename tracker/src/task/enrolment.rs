@@ -110,6 +110,7 @@ impl Task {
                     read.answered = cx.now;
                 }
                 self.announces |= announce;
+                self.heard |= registered.request != 0;
                 if self.wish.is_some() || !self.session.have.is_empty() {
                     self.welcomed(cx, from, meta, lease, &peers);
                 } else if let Some(lease) = lease {
@@ -146,9 +147,13 @@ impl Task {
         lease: Option<Lease>,
         peers: &[crate::message::PeerRef],
     ) {
-        let current = meta.is_some() && lease.is_none();
+        let idle = lease.is_none();
         if let Some(meta) = meta {
+            // The home names a version only while it holds it to be current.
             self.adopt_meta(cx, meta);
+            if self.heard {
+                self.note_current(cx.now);
+            }
         }
         if let Some(lease) = lease {
             let wanted = self.wish.is_some_and(|wish| wish.can_read);
@@ -172,9 +177,7 @@ impl Task {
             } else {
                 self.begin_read(cx, &lease, Purpose::Leased);
             }
-        } else if current {
-            // The home knows this version to be current.
-            self.validated = Some(cx.now);
+        } else if idle {
             self.finish(cx);
         }
         if self.wish.is_some() {

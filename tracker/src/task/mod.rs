@@ -42,6 +42,10 @@ pub(crate) struct Task {
     /// The version that the source itself gave to this node's callers.
     proven: Option<VersionId>,
     validated: Option<Now>,
+    /// Whether the home has answered since the newest caller came: what it says before is no answer to that one.
+    heard: bool,
+    /// Whether the version is known to be what the source has now, as the newest caller understands "now".
+    current: bool,
     /// The version that the source is known not to have any more.
     outdated: Option<VersionId>,
     restarts: u32,
@@ -63,6 +67,8 @@ impl Task {
             to_sign: Vec::new(),
             proven: None,
             validated: None,
+            heard: false,
+            current: false,
             outdated: None,
             restarts: 0,
             announces: false,
@@ -99,16 +105,14 @@ impl Task {
         let fresh = self
             .validated
             .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age);
-        let version = self.session.meta.as_ref().map(|meta| meta.version);
-        let cleared = self.may_take();
+        self.heard = false;
+        self.current = fresh;
         self.complete_told = false;
-        if self.session.is_complete() && fresh && cleared {
+        if self.session.is_complete() && fresh && self.may_take() {
             self.finish(cx);
             return;
         }
-        if version.is_some()
-            && self.session.meta.as_ref().is_some_and(|meta| meta.single)
-            && self.session.is_complete()
+        if self.session.is_complete() && self.session.meta.as_ref().is_some_and(|meta| meta.single)
         {
             // What has no validator is not kept for later callers.
             self.session.restart(cx);
@@ -148,8 +152,12 @@ impl Task {
     }
 
     /// Tells callers that every block is here, once.
+    ///
+    /// A cached version counts only once the home or the source showed that it is current: a late signature, or
+    /// the home's answer to an older question, must not end the wait of a caller who asked just now.
     fn finish(&mut self, cx: &mut Context<'_>) {
         if !self.session.is_complete()
+            || !self.current
             || !self.may_take()
             || self
                 .reads
@@ -158,7 +166,6 @@ impl Task {
         {
             return;
         }
-        // A cached version counts only once the home showed that it is current.
         if !self.complete_told {
             self.complete_told = true;
             self.session.wants = false;

@@ -68,8 +68,8 @@ impl Task {
                 read.run = 0..end;
             }
             self.proven = Some(meta.version);
-            self.validated = Some(cx.now);
             self.adopt_meta(cx, meta);
+            self.note_current(cx.now);
             self.sync_reading();
             self.report(cx, lease, None);
         }
@@ -185,7 +185,7 @@ impl Task {
                 }
                 self.proven = version.or(self.proven);
                 if purpose != Purpose::Arbitration {
-                    self.validated = Some(cx.now);
+                    self.note_current(cx.now);
                 }
                 self.end_read(cx, lease, Some(LeaseEnd::Done));
                 self.after_read(cx, purpose);

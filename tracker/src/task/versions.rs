@@ -1,6 +1,6 @@
 //! Which version of its content a task is about, and whether its callers may have it.
 
-use dfnode_gossip::{EventKind, Subject};
+use dfnode_gossip::{EventKind, Now, Subject};
 
 use super::Task;
 use crate::blocks::BlockSet;
@@ -27,6 +27,12 @@ impl Task {
         };
         let Some(wish) = self.wish else { return true };
         self.proven == Some(meta.version) || (meta.public && !wish.credentialed)
+    }
+
+    /// The home or the source itself shows that the version is what the source has.
+    pub(super) const fn note_current(&mut self, now: Now) {
+        self.validated = Some(now);
+        self.current = true;
     }
 
     /// Asks the source itself whether these callers may have the version, if nothing else shows it.
@@ -82,6 +88,7 @@ impl Task {
                 });
             }
             self.session.restart(cx);
+            self.current = false;
             self.complete_told = false;
             self.told_quarter = None;
             self.tell(cx, TaskEvent::Restarted);

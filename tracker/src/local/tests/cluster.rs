@@ -259,6 +259,30 @@ impl Cluster {
         self.settle();
     }
 
+    /// The newest read of a node ends well.
+    pub(super) fn end_read(&mut self, node: usize) {
+        let lease = self.newest_read(node);
+        self.nodes[node].handle_source_end(self.now, &task(), lease, Ok(None));
+        self.settle();
+    }
+
+    /// How often a node's callers were told that every block is there.
+    pub(super) fn completions(&self, node: usize) -> usize {
+        self.done
+            .iter()
+            .filter(|(_, at, output)| {
+                let complete = matches!(
+                    output,
+                    Output::Task {
+                        event: TaskEvent::Complete,
+                        ..
+                    }
+                );
+                *at == node && complete
+            })
+            .count()
+    }
+
     /// Ends the newest read of a node with a failure.
     pub(super) fn fail_read(&mut self, node: usize, failure: SourceFailure) {
         let lease = self.newest_read(node);

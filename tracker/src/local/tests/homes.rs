@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::cluster::Cluster;
-use crate::message::{Message, Outcome};
+use super::cluster::{Cluster, task};
+use crate::ids::BlockIndex;
+use crate::message::{Extent, Message, Outcome, Registered};
+use crate::task::Wish;
+use crate::tracker::Tracker;
 
 const MOMENT: Duration = Duration::from_millis(100);
 
@@ -168,4 +171,55 @@ fn an_old_home_sends_registrants_to_a_better_one_that_came() {
         1,
         "the read goes on under the new home"
     );
+}
+
+#[test]
+fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let node = ranks[3];
+    cluster.want(node);
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(node);
+    let meta = cluster.nodes[node].task(&task()).expect("a task").meta;
+    let blocks = meta.as_ref().and_then(|meta| meta.layout.blocks());
+    for block in 0..blocks.expect("a known length") {
+        cluster.read_block(node, BlockIndex(block));
+    }
+    cluster.end_read(node);
+    assert_eq!(cluster.completions(node), 1);
+    cluster.nodes[node].service_down(cluster.now, &task());
+    cluster.pass(Duration::from_secs(1));
+
+    let wish = Wish {
+        can_read: true,
+        credentialed: false,
+        max_age: Duration::ZERO,
+    };
+    cluster.nodes[node].register(cluster.now, task(), wish);
+    // The home's word on what this node reported before it was asked again.
+    let late = Message::Registered(Registered {
+        task: task(),
+        request: 0,
+        outcome: Outcome::Welcome {
+            peers: Vec::new(),
+            meta,
+            lease: None,
+            announce: false,
+            read_blocks: 0,
+        },
+    });
+    let home = cluster.peer(ranks[0]);
+    cluster.nodes[node]
+        .handle_message(cluster.now, home, late)
+        .expect("an honest answer");
+    cluster.settle();
+    assert_eq!(cluster.completions(node), 1, "the source was not asked yet");
+
+    cluster.pass(Duration::from_millis(100));
+    let (_, reader, lease) = cluster.reads().pop().expect("a read");
+    assert_eq!(reader, node);
+    assert!(matches!(lease.extent, Extent::Validate { .. }));
+    cluster.end_read(node);
+    assert_eq!(cluster.completions(node), 2);
 }
