@@ -41,6 +41,8 @@ pub struct Report {
     pub copies: f64,
     /// Task messages sent per node, bytes.
     pub control_bytes_per_node: u64,
+    /// The same in percent of the file.
+    pub control_percent: f64,
     /// Gossip sent per node, bytes.
     pub gossip_bytes_per_node: u64,
     /// Task messages by kind, over all nodes.

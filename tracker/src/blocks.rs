@@ -119,6 +119,23 @@ impl BlockSet {
         })
     }
 
+    /// The blocks that are in this set and in all of `within`, and in none of `without`: lowest first, 64 at a step.
+    pub(crate) fn sieve<'a, const W: usize, const O: usize>(
+        &'a self,
+        within: [&'a Self; W],
+        without: [&'a Self; O],
+    ) -> impl Iterator<Item = BlockIndex> + 'a {
+        self.words.iter().enumerate().flat_map(move |(word, bits)| {
+            let of = |set: &Self| set.words.get(word).copied().unwrap_or(0);
+            let bits = within.iter().fold(*bits, |bits, set| bits & of(set));
+            let bits = without.iter().fold(bits, |bits, set| bits & !of(set));
+            Bits {
+                base: index_of(word),
+                bits,
+            }
+        })
+    }
+
     /// Whether this set has a block that `other` lacks.
     pub fn has_beyond(&self, other: &Self) -> bool {
         self.minus(other).next().is_some()

@@ -45,6 +45,7 @@ impl World {
             max: 0.0,
             copies,
             control_bytes_per_node: per_node(|node| node.control_bytes),
+            control_percent: 0.0,
             gossip_bytes_per_node: per_node(|node| node.gossip_bytes),
             traffic: self.traffic,
             finished: honest().filter(|one| one.seconds.is_some()).count(),
@@ -59,6 +60,9 @@ impl World {
             trace_hash: self.trace.finalize().to_hex()[..16].to_owned(),
             outcomes,
         };
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
+        let share = report.control_bytes_per_node as f64 / self.scenario.file_bytes.max(1) as f64;
+        report.control_percent = 100.0 * share;
         report.quantiles();
         report
     }

@@ -17,7 +17,7 @@ use bytes::Bytes as Packet;
 use dfnode_gossip::{Now, PeerId};
 use dfnode_tracker::{BlockIndex, Layout, Meta, TaskId, VersionId};
 
-use crate::links::{FlowId, Links};
+use crate::links::{Due, FlowId, Links};
 use crate::node::{Bytes, SimNode};
 use crate::report::{Report, Traffic};
 use crate::scenario::{Scenario, When};
@@ -60,7 +60,6 @@ enum Happening {
     },
     FlowEnds {
         flow: FlowId,
-        edition: u32,
     },
     Starts {
         node: usize,
@@ -191,7 +190,7 @@ impl World {
         for node in 0..world.scenario.nodes {
             world.add_node(node, host);
         }
-        world.source_host = world.links.add_host(source, source);
+        world.source_host = world.links.add_host(source, source, usize::MAX);
         world
     }
 
@@ -259,15 +258,11 @@ impl World {
             Happening::Linked { one, other } => self.linked(one, other),
             Happening::LinkBroke { node, peer } => self.link_broke(node, peer),
             Happening::FirstByte { node, lease } => self.first_byte(node, lease),
-            Happening::FlowEnds { flow, edition } => {
-                if self
-                    .links
-                    .flow(flow)
-                    .is_some_and(|known| known.edition == edition)
-                {
-                    self.flow_ends(flow);
-                }
-            }
+            Happening::FlowEnds { flow } => match self.links.look(self.now, flow) {
+                Due::Done => self.flow_ends(flow),
+                Due::Later(end) => self.at(end, Happening::FlowEnds { flow }),
+                Due::Stale => {}
+            },
             Happening::Starts { node } => self.starts(node),
             Happening::Dies { node } => self.dies(node),
             Happening::Told { node } => self.told_of_death(node),

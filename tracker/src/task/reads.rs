@@ -207,7 +207,7 @@ impl Task {
             Purpose::Clearance => {
                 if self.may_take() && !self.session.is_complete() {
                     self.session.want(cx.now);
-                    self.session.tell_wants(cx);
+                    self.session.tell_all(cx, None);
                     self.registration.hurry(cx.now);
                 }
             }
