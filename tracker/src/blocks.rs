@@ -72,6 +72,25 @@ impl BlockSet {
         }
     }
 
+    /// Adds every block of another set.
+    pub fn unite(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            self.count += (theirs & !*mine).count_ones();
+            *mine |= theirs;
+        }
+    }
+
+    /// Takes out every block of another set.
+    pub fn subtract(&mut self, other: &Self) {
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            self.count -= (theirs & *mine).count_ones();
+            *mine &= !theirs;
+        }
+    }
+
     /// Takes a block out; `false` if it was not in.
     pub fn remove(&mut self, block: BlockIndex) -> bool {
         let (word, bit) = place(block);

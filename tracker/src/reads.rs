@@ -80,6 +80,21 @@ impl Read {
         }
     }
 
+    /// The lease as far as it is still to be read, for a home that did not grant it.
+    pub(crate) fn rest(&self) -> Lease {
+        let extent = match &self.meta {
+            Some(meta) if !matches!(self.lease.extent, Extent::Validate { .. }) => Extent::Blocks {
+                meta: meta.clone(),
+                run: self.done_to.min(self.run.end)..self.run.end,
+            },
+            Some(_) | None => self.lease.extent.clone(),
+        };
+        Lease {
+            id: self.lease.id,
+            extent,
+        }
+    }
+
     /// Notes the digest of a block that was read. Returns what is due to be signed.
     pub(crate) fn block(
         &mut self,

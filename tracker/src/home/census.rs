@@ -6,7 +6,6 @@ use dfnode_gossip::PeerId;
 
 use super::grants::SourceRules;
 use super::table::Table;
-use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::message::Outcome;
 
@@ -52,21 +51,9 @@ impl Table {
             self.registrants.remove(peer);
             self.leases.revoke_of(peer);
         }
-        let mut held = BlockSet::new();
-        for known in self.registrants.values() {
-            for block in known.holds.iter().chain(known.nearby.iter()) {
-                held.insert(block);
-            }
-        }
-        self.leases.return_lost(&held);
+        self.leases.return_lost(&self.registrants.held());
         self.changed(cx.now);
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in waiting {
+        for peer in self.registrants.wanting() {
             let lease = self.next_lease(cx, rules, peer);
             self.welcome(cx, peer, 0, lease, &[]);
         }

@@ -24,6 +24,8 @@ pub(super) struct Out {
     pub(super) run: Range<u32>,
     pub(super) read_to: u32,
     pub(super) reported: Now,
+    /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
+    pub(super) hearsay: bool,
 }
 
 /// What a table knows of its source.
@@ -95,6 +97,9 @@ impl Leases {
         for (holder, lease, read_to) in copy.leases {
             self.enter_lease(now, holder, lease, read_to);
         }
+        for out in self.out.values_mut() {
+            out.hearsay = true;
+        }
     }
 
     pub(super) fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
@@ -111,8 +116,24 @@ impl Leases {
                 run,
                 read_to,
                 reported: now,
+                hearsay: false,
             },
         );
+    }
+
+    /// A holder says what it reads: what it does not name of the leases that another home told of is over.
+    pub(super) fn note_ended(&mut self, holder: &PeerId, named: &[Lease]) {
+        let over: Vec<u64> = self
+            .out
+            .iter()
+            .filter(|(id, out)| {
+                out.hearsay && out.holder == *holder && named.iter().all(|lease| lease.id != **id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.revoke(id);
+        }
     }
 
     /// A holder brings its version to a table that knows none.
@@ -126,15 +147,18 @@ impl Leases {
         self.meta = Some(meta);
     }
 
-    pub(super) fn note_held(&mut self, holds: &BlockSet) {
-        for block in holds.iter() {
-            self.unread.remove(block);
-        }
-    }
-
     /// A registrant reads under a lease that another home gave.
     pub(super) fn note_lease(&mut self, now: Now, holder: PeerId, lease: Lease) {
-        if !self.out.contains_key(&lease.id) && self.out.len() < 64 {
+        if let Some(out) = self.out.get_mut(&lease.id) {
+            out.hearsay = false;
+            out.reported = now;
+            if let Extent::Blocks { run, .. } = &lease.extent {
+                out.read_to = out.read_to.max(run.start);
+                out.run.end = out.run.end.max(run.end);
+            }
+            let run = out.run.clone();
+            self.unread.remove_run(run);
+        } else if self.out.len() < 64 {
             let start = match &lease.extent {
                 Extent::Blocks { run, .. } => run.start,
                 Extent::Probe | Extent::Validate { .. } => 0,

@@ -34,6 +34,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
 
+/// A neighbour that wants blocks and is not heard of for this long may be dead.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// The swarm of one task as one node sees it.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -107,13 +110,15 @@ impl Session {
         self.peers.len()
     }
 
-    /// What the neighbours hold.
-    pub(crate) fn nearby(&self) -> BlockSet {
-        self.peers
-            .values()
-            .filter(|peer| peer.is_partner())
-            .flat_map(|peer| peer.have.iter())
-            .collect()
+    /// What the neighbours hold. One that wants blocks speaks all the time: if it does not, it may be dead.
+    pub(crate) fn nearby(&self, now: Now) -> BlockSet {
+        let mut nearby = BlockSet::new();
+        for peer in self.peers.values().filter(|peer| peer.is_partner()) {
+            if !peer.wants || now.saturating_since(peer.last_heard) < QUIET {
+                nearby.unite(&peer.have);
+            }
+        }
+        nearby
     }
 
     /// Blocks that this node holds and no neighbour does.
