@@ -61,6 +61,9 @@ pub struct Report {
     pub longest_burst: usize,
     /// What no correct machine may do, in words: empty in every world.
     pub violations: Vec<String>,
+    /// What happened, if the scenario asks for it: µs from the first start, and words.
+    #[serde(skip)]
+    pub log: Vec<String>,
     /// Virtual seconds until the last finished.
     pub virtual_s: f64,
     /// Events handled.

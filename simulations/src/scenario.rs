@@ -113,6 +113,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Uploads, and downloads, that a host has under way at once, if not the production default.
     pub slots: Option<usize>,
+    /// Whether to write down what homes and readers of the source say and do.
+    pub log: bool,
     /// How nodes learn of each other.
     pub membership: Membership,
     /// What goes wrong.
@@ -134,6 +136,7 @@ impl Default for Scenario {
             first_byte: Duration::from_millis(20),
             seed: 1,
             slots: None,
+            log: false,
             membership: Membership::Gossip,
             faults: Vec::new(),
             limit: Duration::from_mins(10),

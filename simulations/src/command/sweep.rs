@@ -1,5 +1,6 @@
 //! The catalogue: one case, or all of them over many seeds.
 
+use std::io::IsTerminal as _;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -23,6 +24,9 @@ pub(crate) struct Run {
     /// Print the messages of each kind.
     #[arg(long)]
     traffic: bool,
+    /// Print what homes and readers of the source say and do.
+    #[arg(long)]
+    log: bool,
 }
 
 impl Run {
@@ -33,11 +37,12 @@ impl Run {
             }
             return Ok(());
         };
-        let case = catalogue()
+        let mut case = catalogue()
             .into_iter()
             .find(|case| case.name == name)
             .with_context(|| format!("no scenario is called `{name}`"))?
             .with_seed(self.seed);
+        case.scenario.log = self.log;
         let report = run(&case.scenario);
         if self.json {
             println!("{}", serde_json::to_string(&report)?);
@@ -110,13 +115,15 @@ impl Sweep {
                         };
                         if let Ok(mut done) = done.lock() {
                             done.push(line);
-                            eprint!("\r{} of {runs} runs", done.len());
+                            if std::io::stderr().is_terminal() {
+                                eprint!("\r{} of {runs} runs", done.len());
+                            }
                         }
                     }
                 });
             }
         });
-        eprintln!(" in {:.0} s", began.elapsed().as_secs_f64());
+        eprintln!("\r{runs} runs in {:.0} s", began.elapsed().as_secs_f64());
         let done = done.into_inner().unwrap_or_default();
         for case in &cases {
             summarise(case.name, &done);

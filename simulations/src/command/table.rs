@@ -3,6 +3,9 @@
 use dfnode_simulations::Report;
 
 pub(super) fn print(report: &Report) {
+    for line in &report.log {
+        println!("{line}");
+    }
     println!("bound            {:>10.3} s", report.bound_s);
     println!(
         "p50 / p99 / max  {:>10.4} / {:.4} / {:.4} × bound",

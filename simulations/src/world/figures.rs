@@ -55,6 +55,7 @@ impl World {
             isolations: self.isolations,
             longest_burst: self.longest_burst,
             violations: self.violations,
+            log: self.log,
             virtual_s: Duration::from_micros(last.saturating_sub(self.first_start)).as_secs_f64(),
             events: self.events,
             trace_hash: self.trace.finalize().to_hex()[..16].to_owned(),

@@ -4,6 +4,7 @@ mod calendar;
 mod faults;
 mod figures;
 mod invariants;
+mod log;
 mod machines;
 mod network;
 mod source;
@@ -117,6 +118,7 @@ struct World {
     on_two: u32,
     traffic: BTreeMap<&'static str, Traffic>,
     violations: Vec<String>,
+    log: Vec<String>,
     longest_burst: usize,
     task: TaskId,
     layout: Layout,
@@ -171,6 +173,7 @@ impl World {
             on_two: 0,
             traffic: BTreeMap::new(),
             violations: Vec::new(),
+            log: Vec::new(),
             longest_burst: 0,
             task: TaskId::from_bytes(*blake3::hash(&scenario.seed.to_le_bytes()).as_bytes()),
             layout,
@@ -274,6 +277,14 @@ impl World {
         }
     }
 
+    /// Writes down what happens now, if somebody wants to read it.
+    fn log(&mut self, what: impl std::fmt::Display) {
+        if self.scenario.log {
+            let line = format!("{:>12} {what}", self.now.saturating_sub(self.first_start));
+            self.log.push(line);
+        }
+    }
+
     const fn clock(&self) -> Now {
         Now::from_micros(self.now)
     }
@@ -283,6 +294,9 @@ impl World {
     }
 
     fn note(&mut self, what: &str, node: usize, number: u64) {
+        if what != "block" && what != "read" {
+            self.log(format_args!("node {node}: {what} {number}"));
+        }
         self.trace.update(what.as_bytes());
         self.trace.update(&self.now.to_le_bytes());
         self.trace.update(&(node as u64).to_le_bytes());

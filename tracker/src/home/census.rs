@@ -6,6 +6,7 @@ use dfnode_gossip::PeerId;
 
 use super::grants::SourceRules;
 use super::table::Table;
+use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::message::Outcome;
 
@@ -19,10 +20,14 @@ const MAX_ASKED: usize = 256;
 impl Table {
     /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
     pub(super) fn begin_census(&mut self, cx: &mut Context<'_>) {
-        if self.census_until.is_some() || !self.leases.may_have_lost() {
+        let recent = self
+            .census_ended
+            .is_some_and(|at| cx.now.saturating_since(at) < FRESH);
+        if self.census_until.is_some() || recent || !self.leases.may_have_lost() {
             return;
         }
         self.census_until = Some(cx.now + REPORT_PATIENCE);
+        self.leases.fresh = BlockSet::new();
         let mut stale: Vec<(u64, PeerId)> = self
             .registrants
             .iter()
@@ -38,9 +43,18 @@ impl Table {
         }
     }
 
+    /// Ends the count as soon as all have answered.
+    pub(super) fn end_census_if_all_spoke(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        let open = self.census_until.is_some();
+        if open && self.registrants.values().all(|known| known.asked.is_none()) {
+            self.end_census(cx, rules);
+        }
+    }
+
     /// Who did not answer is gone; what nobody holds is to be read again.
     pub(super) fn end_census(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.census_until = None;
+        self.census_ended = Some(cx.now);
         let gone: Vec<PeerId> = self
             .registrants
             .iter()

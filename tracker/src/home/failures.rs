@@ -171,6 +171,11 @@ impl Table {
         for (id, holder) in silent {
             self.leases.revoke(id);
             self.tell(cx, holder, 0, Outcome::LeaseGone { lease: id });
+            // Until it shows that it lives it gets no other, and is named to nobody.
+            if let Some(known) = self.registrants.get_mut(&holder) {
+                known.asked = Some(cx.now);
+                self.tell(cx, holder, 0, Outcome::Report);
+            }
             self.changed(cx.now);
         }
         if any {

@@ -29,7 +29,7 @@ impl Table {
         to: PeerId,
     ) -> Option<Lease> {
         let known = self.registrants.get(&to)?;
-        if self.role != Role::Granting || !known.can_read || !known.wants {
+        if self.role != Role::Granting || !known.may_read() {
             return None;
         }
         let leases = &self.leases;
@@ -84,8 +84,7 @@ impl Table {
         let spread = |known: &super::registrants::Registrant| known.unspread <= extent_blocks;
         let better = |peer: &PeerId, known: &super::registrants::Registrant| {
             peer != reader
-                && known.wants
-                && known.can_read
+                && known.may_read()
                 && spread(known)
                 && self.leases.held_by(peer) < self.leases_per_node()
         };
@@ -119,7 +118,7 @@ impl Table {
         let mut eligible: Vec<(usize, u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(_, known)| known.wants && known.can_read)
+            .filter(|(_, known)| known.may_read())
             .map(|(peer, _)| (self.leases.held_by(peer), cx.chance.next(), *peer))
             .collect();
         eligible.sort_unstable();
@@ -171,6 +170,9 @@ impl Table {
             if report.read_to > out.read_to {
                 self.leases.brought += u64::from(report.read_to - out.read_to);
                 self.leases.failures = 0;
+                if self.census_until.is_some() {
+                    self.leases.fresh.insert_run(out.read_to..report.read_to);
+                }
                 out.read_to = report.read_to;
             }
         }

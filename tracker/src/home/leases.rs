@@ -40,6 +40,8 @@ pub(super) struct Leases {
     pub(super) failures: u32,
     pub(super) failed: Option<(SourceFailure, Now)>,
     pub(super) versions: u32,
+    /// What was read while registrants were asked what they hold.
+    pub(super) fresh: BlockSet,
     /// Blocks of the whole version that leases have brought so far.
     pub(super) brought: u64,
 }
@@ -56,6 +58,7 @@ impl Leases {
             failures: 0,
             failed: None,
             versions: 0,
+            fresh: BlockSet::new(),
             brought: 0,
         }
     }
@@ -231,6 +234,7 @@ impl Leases {
             return;
         };
         let mut safe = held.clone();
+        safe.unite(&self.fresh);
         for out in self.out.values() {
             safe.insert_run(out.run.start..out.run.end.min(blocks));
         }

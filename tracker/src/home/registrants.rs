@@ -55,6 +55,13 @@ impl Registrant {
     }
 }
 
+impl Registrant {
+    /// Whether it may be given a lease: it wants blocks, can read, and owes no sign of life.
+    pub(super) const fn may_read(&self) -> bool {
+        self.wants && self.can_read && self.asked.is_none()
+    }
+}
+
 /// All registrants of a table: by name, and in a row to draw lots from.
 #[derive(Debug, Default)]
 pub(super) struct Registrants {

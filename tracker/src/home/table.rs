@@ -52,6 +52,7 @@ pub(super) struct Table {
     pub(super) last_used: Now,
     /// Set while blocks seem lost and registrants are asked what they hold.
     pub(super) census_until: Option<Now>,
+    pub(super) census_ended: Option<Now>,
     pub(super) copy_at: Option<Now>,
 }
 
@@ -64,6 +65,7 @@ impl Table {
             leases: Leases::new(),
             last_used: now,
             census_until: None,
+            census_ended: None,
             copy_at: None,
         }
     }
@@ -127,6 +129,7 @@ impl Table {
         }
         let lease = self.next_lease(cx, rules, from);
         self.welcome(cx, from, request, lease, holders);
+        self.end_census_if_all_spoke(cx, rules);
         if stalled {
             self.begin_census(cx);
             if self.leases.meta.is_none() && holders.is_empty() {
@@ -239,6 +242,7 @@ impl Table {
             .into_iter()
             .filter(|peer| *peer != to && !isolated.contains_key(peer))
             .filter_map(|peer| self.registrants.get(&peer).map(|known| (peer, known)))
+            .filter(|(_, known)| known.asked.is_none())
             .map(|(peer, known)| {
                 (
                     cx.view.is_leech(&peer) || !known.holds.has_beyond(&lacking_holds),
