@@ -177,8 +177,8 @@ pub enum Outcome {
         lease: Option<Lease>,
         /// Whether to announce the task by gossip.
         announce: bool,
-        /// Blocks that live readers are still fetching: waiting is progress while this grows.
-        read_blocks: u64,
+        /// How many leases on the source are out: a reader leaves that much of its link to its own.
+        readers: u32,
     },
     /// Another node is the home now.
     Redirect {

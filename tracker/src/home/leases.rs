@@ -63,10 +63,6 @@ impl Leases {
         }
     }
 
-    pub(super) const fn read_blocks(&self) -> u64 {
-        self.brought
-    }
-
     pub(super) fn copy(&self, now: Now) -> TableCopy {
         TableCopy {
             meta: self.meta.clone(),

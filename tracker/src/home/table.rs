@@ -222,7 +222,7 @@ impl Table {
             meta: self.leases.meta_for(&to),
             lease,
             announce,
-            read_blocks: self.leases.read_blocks(),
+            readers: u32::try_from(self.leases.out.len()).unwrap_or(u32::MAX),
         };
         self.tell(cx, to, request, outcome);
     }

@@ -50,7 +50,7 @@ impl Session {
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         }
-        if !Self::slots(cx).can_download() {
+        if self.free_places(cx) == 0 {
             if let Some(known) = self.peers.get_mut(&from) {
                 known.owed_room = true;
             }
@@ -302,9 +302,22 @@ impl Session {
         self.make_room(cx);
     }
 
+    /// How many more blocks may be on their way here.
+    ///
+    /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
+    /// of a source gets of the source's.
+    fn free_places(&self, cx: &Context<'_>) -> usize {
+        let free = cx.slots.free_download_places();
+        if self.reading.is_empty() {
+            return free;
+        }
+        let beside = (self.readers as usize).saturating_sub(1).max(1);
+        free.min(beside.saturating_sub(self.out.len() as usize))
+    }
+
     /// Tells neighbours whose offers were declined as full that there is room, one for each free place.
-    fn make_room(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..cx.slots.free_download_places() {
+    pub(crate) fn make_room(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..self.free_places(cx) {
             let owed: Vec<PeerId> = self
                 .peers
                 .iter()

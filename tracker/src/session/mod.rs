@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) ledger: Ledger,
     /// Blocks that own reads of the source will bring.
     pub(crate) reading: BlockSet,
+    /// Leases on the source that are out, as the home last said.
+    pub(crate) readers: u32,
     began: Now,
     pub(crate) last_gain: Now,
     peers: BTreeMap<PeerId, Neighbour>,
@@ -75,6 +77,7 @@ impl Session {
             wants: false,
             ledger: Ledger::default(),
             reading: BlockSet::new(),
+            readers: 0,
             began: now,
             last_gain: now,
             peers: BTreeMap::new(),

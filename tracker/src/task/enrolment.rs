@@ -102,8 +102,9 @@ impl Task {
                 meta,
                 lease,
                 announce,
-                ..
+                readers,
             } => {
+                self.session.readers = readers;
                 self.registration
                     .welcomed(cx.now, self.is_wanted() && !self.complete_told);
                 self.home_lives(cx);

@@ -171,8 +171,7 @@ impl Task {
             self.session.gain(cx, block);
             self.tell_progress(cx);
         }
-        if unsigned.is_some() {
-            // The home leases again what it was not told of, should this node die: tell it often.
+        if self.reads.get(&lease).is_some_and(|read| read.may_report(cx.now)) {
             self.report(cx, lease, None);
         }
         unsigned
@@ -280,6 +279,7 @@ impl Task {
         self.report(cx, lease, end);
         self.forget_read(lease);
         self.sync_reading();
+        self.session.make_room(cx);
     }
 
     /// Forgets a read, but not what it brought: a block that is held and never signed could be given to nobody.

@@ -153,7 +153,7 @@ impl Draw {
                 meta: self.maybe(Self::meta),
                 lease: self.maybe(Self::lease),
                 announce: self.coin(),
-                read_blocks: u64::from(self.number()),
+                readers: self.number(),
             },
             1 => Outcome::Redirect { home: self.peer() },
             2 => Outcome::NotYet,
