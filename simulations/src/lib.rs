@@ -3,12 +3,14 @@
 //! Nothing here knows how a swarm works: nodes are `Gossip` and `LocalTracker` exactly as a real node owns them; the
 //! world only carries what they send and tells them the time. Equal seeds give equal runs, to the last event.
 
+mod catalogue;
 mod links;
 mod node;
 mod report;
 mod scenario;
 mod world;
 
+pub use catalogue::{Case, catalogue, crowd, soundness, usual};
 pub use report::{Outcome, Report, Traffic};
 pub use scenario::{Fault, Membership, Scenario, SourceKind, When};
 pub use world::run;

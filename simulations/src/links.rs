@@ -1,130 +1,364 @@
-//! Links that share fairly: each transfer gets the smaller of its sender's and its receiver's share.
+//! Links that share fairly: max-min, found by passing changes on from port to port.
+//!
+//! A transfer crosses the ports of its sender and receiver, and a trunk between zones where there is one. Each port has a
+//! *level*: the rate that it would give a transfer which nothing else holds back. A transfer runs at the lowest level on
+//! its way. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes
+//! something for, and so on until the changes are slight: local, and near the true max-min rates.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
 /// One host's place in the network; the source is one too.
 pub(crate) type Host = usize;
 /// Names a transfer; never used twice.
 pub(crate) type FlowId = u64;
+type Port = usize;
+
+/// Ports on the way of one transfer: up, trunk, down.
+const MAX_PORTS: usize = 3;
+/// A change of a level by less than this share is not passed on.
+const SLIGHT: f64 = 0.01;
+/// Ports that one change may reach at most.
+const MAX_REACH: usize = 48;
 
 #[derive(Debug)]
-struct Port {
+struct PortState {
     bytes_per_sec: f64,
-    flows: BTreeSet<FlowId>,
+    level: f64,
+    flows: Vec<u32>,
+    queued: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Flow {
-    from: Host,
-    to: Host,
+struct Flow {
+    id: FlowId,
+    ports: [Port; MAX_PORTS],
+    count: usize,
     left: f64,
     rate: f64,
     updated: u64,
-    /// Which of the announced ends of this flow is still true.
-    pub(crate) edition: u32,
+    /// When the world was last told to look whether it is over.
+    told: u64,
 }
 
-/// Every host's two directions, and what runs over them.
+impl Flow {
+    fn ports(&self) -> &[Port] {
+        &self.ports[..self.count]
+    }
+
+    fn settle(&mut self, now: u64) {
+        #[expect(clippy::cast_precision_loss, reason = "micros of minutes")]
+        let passed = (now - self.updated) as f64 / 1e6;
+        self.left = (self.left - self.rate * passed).max(0.0);
+        self.updated = now;
+    }
+
+    /// When it ends if nothing changes.
+    fn end(&self) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive time of minutes"
+        )]
+        let lasts = (self.left / self.rate.max(1.0) * 1e6).ceil() as u64;
+        self.updated + lasts
+    }
+}
+
+/// What an announced end of a transfer turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The transfer is done.
+    Done,
+    /// It became slower: look again then.
+    Later(u64),
+    /// The transfer is gone, or another look is due earlier.
+    Stale,
+}
+
+/// Every host's two directions, the trunks between zones, and what runs over them.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    up: Vec<Port>,
-    down: Vec<Port>,
-    flows: BTreeMap<FlowId, Flow>,
-    next: FlowId,
+    ports: Vec<PortState>,
+    hosts: Vec<(Port, Port, usize)>,
+    /// The way out of and into each zone.
+    trunks: Vec<(Port, Port)>,
+    flows: Vec<Option<Flow>>,
+    free: Vec<u32>,
+    next: u32,
+    dirty: VecDeque<Port>,
 }
 
 impl Links {
-    pub(crate) fn add_host(&mut self, up_bytes_per_sec: f64, down_bytes_per_sec: f64) -> Host {
-        self.up.push(Port {
-            bytes_per_sec: up_bytes_per_sec,
-            flows: BTreeSet::new(),
+    fn add_port(&mut self, bytes_per_sec: f64) -> Port {
+        self.ports.push(PortState {
+            bytes_per_sec,
+            level: bytes_per_sec,
+            flows: Vec::new(),
+            queued: false,
         });
-        self.down.push(Port {
-            bytes_per_sec: down_bytes_per_sec,
-            flows: BTreeSet::new(),
-        });
-        self.up.len() - 1
+        self.ports.len() - 1
     }
 
-    pub(crate) fn flow(&self, id: FlowId) -> Option<&Flow> {
-        self.flows.get(&id)
+    pub(crate) fn add_host(
+        &mut self,
+        up_bytes_per_sec: f64,
+        down_bytes_per_sec: f64,
+        zone: usize,
+    ) -> Host {
+        let (up, down) = (
+            self.add_port(up_bytes_per_sec),
+            self.add_port(down_bytes_per_sec),
+        );
+        self.hosts.push((up, down, zone));
+        self.hosts.len() - 1
     }
 
-    /// Starts a transfer. `changed` receives the new end of every flow whose rate changed: (flow, edition, µs).
+    /// Gives the next zone a trunk: the same rate out and in.
+    pub(crate) fn add_trunk(&mut self, bytes_per_sec: f64) {
+        let trunk = (self.add_port(bytes_per_sec), self.add_port(bytes_per_sec));
+        self.trunks.push(trunk);
+    }
+
+    /// Starts a transfer. `changed` receives the flows to look at, and when.
     pub(crate) fn start(
         &mut self,
         now: u64,
         from: Host,
         to: Host,
         bytes: u64,
-        changed: &mut Vec<(FlowId, u32, u64)>,
+        changed: &mut Vec<(FlowId, u64)>,
     ) -> FlowId {
-        self.next += 1;
-        let id = self.next;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.flows.push(None);
+            u32::try_from(self.flows.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.next = self.next.wrapping_add(1);
+        let id = u64::from(self.next) << 32 | u64::from(slot);
+        let ((up, _, here), (_, down, there)) = (self.hosts[from], self.hosts[to]);
+        // The trunk that counts is the one into the receiver's zone: all trunks are alike, and each is full duplex.
+        let trunk = (here != there)
+            .then(|| self.trunks.get(there).map(|(_, into)| *into))
+            .flatten();
+        let (ports, count) = trunk.map_or(([up, down, 0], 2), |trunk| ([up, down, trunk], 3));
         #[expect(clippy::cast_precision_loss, reason = "a block is a few MiB")]
         let left = bytes as f64;
-        self.flows.insert(
+        let flow = Flow {
             id,
-            Flow {
-                from,
-                to,
-                left,
-                rate: 0.0,
-                updated: now,
-                edition: 0,
-            },
-        );
-        self.up[from].flows.insert(id);
-        self.down[to].flows.insert(id);
-        self.share(now, from, to, changed);
+            ports,
+            count,
+            left,
+            rate: 0.0,
+            updated: now,
+            told: u64::MAX,
+        };
+        for port in flow.ports() {
+            self.ports[*port].flows.push(slot);
+            self.queue(*port);
+        }
+        self.flows[slot as usize] = Some(flow);
+        self.share(now, changed);
         id
     }
 
     /// Ends a transfer, done or not.
-    pub(crate) fn end(&mut self, now: u64, id: FlowId, changed: &mut Vec<(FlowId, u32, u64)>) {
-        let Some(flow) = self.flows.remove(&id) else {
+    pub(crate) fn end(&mut self, now: u64, id: FlowId, changed: &mut Vec<(FlowId, u64)>) {
+        let Some(slot) = self.slot(id) else { return };
+        let Some(flow) = self.flows[slot as usize].take() else {
             return;
         };
-        self.up[flow.from].flows.remove(&id);
-        self.down[flow.to].flows.remove(&id);
-        self.share(now, flow.from, flow.to, changed);
+        self.free.push(slot);
+        for port in flow.ports() {
+            let flows = &mut self.ports[*port].flows;
+            if let Some(at) = flows.iter().position(|one| *one == slot) {
+                flows.swap_remove(at);
+            }
+            self.queue(*port);
+        }
+        self.share(now, changed);
     }
 
-    fn share(&mut self, now: u64, from: Host, to: Host, changed: &mut Vec<(FlowId, u32, u64)>) {
-        let touched: BTreeSet<FlowId> = self.up[from]
+    /// The moment for which a look at a transfer was announced has come.
+    pub(crate) fn look(&mut self, now: u64, id: FlowId) -> Due {
+        let Some(slot) = self.slot(id) else {
+            return Due::Stale;
+        };
+        let Some(flow) = &mut self.flows[slot as usize] else {
+            return Due::Stale;
+        };
+        if flow.told != now {
+            return Due::Stale;
+        }
+        let end = flow.end();
+        if end <= now {
+            return Due::Done;
+        }
+        flow.told = end;
+        Due::Later(end)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the slot is the lower half")]
+    fn slot(&self, id: FlowId) -> Option<u32> {
+        let slot = id as u32;
+        self.flows
+            .get(slot as usize)?
+            .as_ref()
+            .filter(|flow| flow.id == id)
+            .map(|_| slot)
+    }
+
+    fn queue(&mut self, port: Port) {
+        if !std::mem::replace(&mut self.ports[port].queued, true) {
+            self.dirty.push_back(port);
+        }
+    }
+
+    /// The rate that everything else on its way leaves a transfer.
+    fn limit(&self, flow: &Flow, but: Port) -> f64 {
+        flow.ports()
+            .iter()
+            .filter(|port| **port != but)
+            .map(|port| self.ports[*port].level)
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Finds the level at which a port's transfers fill it: each takes the level, or less where something else limits it.
+    fn level_of(&self, port: Port) -> f64 {
+        let state = &self.ports[port];
+        let mut left = state.bytes_per_sec;
+        let mut limits: Vec<f64> = state
             .flows
-            .union(&self.down[to].flows)
-            .copied()
+            .iter()
+            .filter_map(|slot| self.flows[*slot as usize].as_ref())
+            .map(|flow| self.limit(flow, port))
             .collect();
-        for id in touched {
-            let Some(flow) = self.flows.get_mut(&id) else {
-                continue;
-            };
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "micros of minutes, and a handful of flows"
-            )]
-            let (passed, up_flows, down_flows) = (
-                (now - flow.updated) as f64 / 1e6,
-                self.up[flow.from].flows.len() as f64,
-                self.down[flow.to].flows.len() as f64,
-            );
-            flow.left = (flow.left - flow.rate * passed).max(0.0);
-            flow.updated = now;
-            let rate = (self.up[flow.from].bytes_per_sec / up_flows)
-                .min(self.down[flow.to].bytes_per_sec / down_flows);
-            if (rate - flow.rate).abs() < f64::EPSILON * rate {
-                continue;
+        limits.sort_unstable_by(f64::total_cmp);
+        let mut open = limits.len();
+        for limit in &limits {
+            #[expect(clippy::cast_precision_loss, reason = "a few thousand flows")]
+            let fair = left / open as f64;
+            if *limit >= fair {
+                return fair;
             }
-            flow.rate = rate;
-            flow.edition += 1;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a positive time of minutes"
-            )]
-            let lasts = (flow.left / rate * 1e6).ceil() as u64;
-            changed.push((id, flow.edition, now + lasts));
+            left -= limit;
+            open -= 1;
+        }
+        // Nothing fills it: a further transfer, or the fastest of these, could have what is left.
+        left + limits.last().copied().unwrap_or(0.0)
+    }
+
+    fn share(&mut self, now: u64, changed: &mut Vec<(FlowId, u64)>) {
+        let mut reach = 0;
+        while let Some(port) = self.dirty.pop_front() {
+            self.ports[port].queued = false;
+            let (before, level) = (self.ports[port].level, self.level_of(port));
+            self.ports[port].level = level;
+            reach += 1;
+            let slight = (level - before).abs() <= SLIGHT * before;
+            for at in 0..self.ports[port].flows.len() {
+                let slot = self.ports[port].flows[at] as usize;
+                let Some(flow) = &self.flows[slot] else {
+                    continue;
+                };
+                let (ports, count) = (flow.ports, flow.count);
+                let rate = self.limit(flow, port).min(level);
+                if (rate - flow.rate).abs() > 1e-3 * rate
+                    && let Some(flow) = &mut self.flows[slot]
+                {
+                    flow.settle(now);
+                    flow.rate = rate;
+                    let end = flow.end();
+                    if end < flow.told {
+                        flow.told = end;
+                        changed.push((flow.id, end));
+                    }
+                }
+                if slight || reach >= MAX_REACH {
+                    continue;
+                }
+                for other in &ports[..count] {
+                    // A port that gave less than this one's level before and after sees no change.
+                    if *other != port && level.min(before) < self.ports[*other].level {
+                        self.queue(*other);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts flows between hosts of the given capacities, and tells their rates.
+    fn rates(capacities: &[(f64, f64)], flows: &[(Host, Host)]) -> Vec<f64> {
+        let mut links = Links::default();
+        for (up, down) in capacities {
+            links.add_host(*up, *down, 0);
+        }
+        let mut changed = Vec::new();
+        let ids: Vec<FlowId> = flows
+            .iter()
+            .map(|(from, to)| links.start(0, *from, *to, 1_000_000, &mut changed))
+            .collect();
+        ids.into_iter()
+            .filter_map(|id| links.flows[(id & u64::from(u32::MAX)) as usize].as_ref())
+            .map(|flow| flow.rate)
+            .collect()
+    }
+
+    fn near(rates: &[f64], expected: &[f64]) -> bool {
+        rates.len() == expected.len()
+            && rates
+                .iter()
+                .zip(expected)
+                .all(|(rate, expected)| (rate - expected).abs() <= 0.02 * expected)
+    }
+
+    #[test]
+    fn what_one_transfer_cannot_use_another_gets() {
+        let hosts = [(90.0, 90.0), (30.0, 30.0), (90.0, 90.0)];
+        let found = rates(&hosts, &[(0, 1), (0, 2)]);
+        assert!(near(&found, &[30.0, 60.0]), "{found:?}");
+    }
+
+    #[test]
+    fn a_port_is_shared_alike() {
+        let hosts = [(90.0, 90.0); 4];
+        let found = rates(&hosts, &[(0, 3), (1, 3), (2, 3)]);
+        assert!(near(&found, &[30.0, 30.0, 30.0]), "{found:?}");
+    }
+
+    #[test]
+    fn a_change_is_passed_on_along_a_chain() {
+        // 0 → 1 is held to 10 by host 1; so 0 → 2 has 50, which leaves 3 → 2 with 40.
+        let hosts = [(60.0, 0.0), (0.0, 10.0), (0.0, 90.0), (90.0, 0.0)];
+        let found = rates(&hosts, &[(3, 2), (0, 2), (0, 1)]);
+        assert!(near(&found, &[45.0, 45.0, 10.0]), "{found:?}");
+        let hosts = [(60.0, 0.0), (0.0, 10.0), (0.0, 120.0), (90.0, 0.0)];
+        let found = rates(&hosts, &[(3, 2), (0, 2), (0, 1)]);
+        assert!(near(&found, &[70.0, 50.0, 10.0]), "{found:?}");
+    }
+
+    #[test]
+    fn no_port_carries_more_than_it_can() {
+        let hosts = [(100.0, 100.0); 12];
+        let flows: Vec<(Host, Host)> = (0..12)
+            .flat_map(|from| [1, 4, 5, 7].map(|step| (from, (from * 3 + step) % 12)))
+            .filter(|(from, to)| from != to)
+            .collect();
+        let found = rates(&hosts, &flows);
+        for host in 0..12 {
+            let sum = |of: fn(&(Host, Host)) -> Host| -> f64 {
+                flows
+                    .iter()
+                    .zip(&found)
+                    .filter(|(flow, _)| of(flow) == host)
+                    .map(|(_, rate)| rate)
+                    .sum()
+            };
+            assert!(sum(|flow| flow.0) <= 103.0, "{host} sends {}", sum(|flow| flow.0));
+            assert!(sum(|flow| flow.1) <= 103.0, "{host} takes {}", sum(|flow| flow.1));
         }
     }
 }

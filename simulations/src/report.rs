@@ -41,6 +41,8 @@ pub struct Report {
     pub copies: f64,
     /// Task messages sent per node, bytes.
     pub control_bytes_per_node: u64,
+    /// The same in percent of the file.
+    pub control_percent: f64,
     /// Gossip sent per node, bytes.
     pub gossip_bytes_per_node: u64,
     /// Task messages by kind, over all nodes.
@@ -59,6 +61,9 @@ pub struct Report {
     pub longest_burst: usize,
     /// What no correct machine may do, in words: empty in every world.
     pub violations: Vec<String>,
+    /// What happened, if the scenario asks for it: µs from the first start, and words.
+    #[serde(skip)]
+    pub log: Vec<String>,
     /// Virtual seconds until the last finished.
     pub virtual_s: f64,
     /// Events handled.

@@ -111,6 +111,10 @@ pub struct Scenario {
     pub first_byte: Duration,
     /// Chance's seed.
     pub seed: u64,
+    /// Uploads, and downloads, that a host has under way at once, if not the production default.
+    pub slots: Option<usize>,
+    /// Whether to write down what homes and readers of the source say and do.
+    pub log: bool,
     /// How nodes learn of each other.
     pub membership: Membership,
     /// What goes wrong.
@@ -131,6 +135,8 @@ impl Default for Scenario {
             latency: Duration::from_micros(250),
             first_byte: Duration::from_millis(20),
             seed: 1,
+            slots: None,
+            log: false,
             membership: Membership::Gossip,
             faults: Vec::new(),
             limit: Duration::from_mins(10),

@@ -72,6 +72,25 @@ impl BlockSet {
         }
     }
 
+    /// Adds every block of another set.
+    pub fn unite(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            self.count += (theirs & !*mine).count_ones();
+            *mine |= theirs;
+        }
+    }
+
+    /// Takes out every block of another set.
+    pub fn subtract(&mut self, other: &Self) {
+        for (mine, theirs) in self.words.iter_mut().zip(&other.words) {
+            self.count -= (theirs & *mine).count_ones();
+            *mine &= !theirs;
+        }
+    }
+
     /// Takes a block out; `false` if it was not in.
     pub fn remove(&mut self, block: BlockIndex) -> bool {
         let (word, bit) = place(block);
@@ -115,6 +134,23 @@ impl BlockSet {
             Bits {
                 base: index_of(word),
                 bits: bits & !theirs,
+            }
+        })
+    }
+
+    /// The blocks that are in this set and in all of `within`, and in none of `without`: lowest first, 64 at a step.
+    pub(crate) fn sieve<'a, const W: usize, const O: usize>(
+        &'a self,
+        within: [&'a Self; W],
+        without: [&'a Self; O],
+    ) -> impl Iterator<Item = BlockIndex> + 'a {
+        self.words.iter().enumerate().flat_map(move |(word, bits)| {
+            let of = |set: &Self| set.words.get(word).copied().unwrap_or(0);
+            let bits = within.iter().fold(*bits, |bits, set| bits & of(set));
+            let bits = without.iter().fold(bits, |bits, set| bits & !of(set));
+            Bits {
+                base: index_of(word),
+                bits,
             }
         })
     }

@@ -82,10 +82,6 @@ impl Slots {
         self.uploads = self.uploads.saturating_sub(count);
     }
 
-    pub(crate) const fn can_download(&self) -> bool {
-        self.downloads < self.max_downloads
-    }
-
     pub(crate) const fn free_download_places(&self) -> usize {
         self.max_downloads.saturating_sub(self.downloads)
     }

@@ -10,7 +10,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The smallest block: below it, messages cost more than the finer grain gains.
-pub const MIN_BLOCK_BYTES: u32 = 64 * 1024;
+pub const MIN_BLOCK_BYTES: u32 = 32 * 1024;
 /// The largest block, and so the largest buffer that a peer's stream can fill.
 pub const MAX_BLOCK_BYTES: u32 = 4 * 1024 * 1024;
 /// The largest piece, from the seeds' rule.
@@ -177,7 +177,8 @@ mod tests {
             let layout = Layout::of_length(length).expect("a sane length");
             (layout.piece_bytes(), layout.block_bytes())
         };
-        assert_eq!(cut(0), (4 << 20, 64 << 10));
+        assert_eq!(cut(0), (4 << 20, 32 << 10));
+        assert_eq!(cut(20_000_000), (4 << 20, 32 << 10));
         assert_eq!(cut(100_000_000), (4 << 20, 128 << 10));
         assert_eq!(cut(200_000_000), (4 << 20, 256 << 10));
         assert_eq!(cut(1 << 30), (12 << 20, 1 << 20));

@@ -1,9 +1,11 @@
 //! The signed digests of one version: what each block must hash to, and who says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use dfnode_gossip::PeerId;
 
+use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
 use crate::layout::MAX_BLOCKS;
 use crate::message::SignedBatch;
@@ -31,6 +33,8 @@ pub(crate) enum BadBatch {
 pub(crate) struct Ledger {
     batches: Vec<SignedBatch>,
     by_block: BTreeMap<u32, (BlockDigest, BatchIndex)>,
+    /// The keys of `by_block`.
+    known: BlockSet,
 }
 
 impl Ledger {
@@ -39,7 +43,21 @@ impl Ledger {
     }
 
     pub(crate) fn knows(&self, block: BlockIndex) -> bool {
-        self.by_block.contains_key(&block.0)
+        self.known.contains(block)
+    }
+
+    /// The blocks whose digests are known.
+    pub(crate) const fn known(&self) -> &BlockSet {
+        &self.known
+    }
+
+    /// The batches that speak for blocks of these runs.
+    pub(crate) fn batches_of(&self, runs: &[Range<u32>]) -> BTreeSet<BatchIndex> {
+        runs.iter()
+            .filter(|run| !run.is_empty())
+            .flat_map(|run| self.by_block.range(run.clone()))
+            .map(|(_, (_, batch))| *batch)
+            .collect()
     }
 
     /// The batch that speaks for a block.
@@ -87,6 +105,7 @@ impl Ledger {
         let index = BatchIndex::try_from(self.batches.len()).unwrap_or(BatchIndex::MAX);
         for (block, digest) in batch.run().zip(&batch.digests) {
             self.by_block.entry(block).or_insert((*digest, index));
+            self.known.insert(BlockIndex(block));
         }
         self.batches.push(batch);
         index
@@ -101,11 +120,13 @@ impl Ledger {
                     .get(*index as usize)
                     .is_none_or(|batch| batch.signer != *signer)
         });
+        self.known = self.by_block.keys().copied().map(BlockIndex).collect();
     }
 
     /// Replaces the digest of a block by what the source itself gave.
     pub(crate) fn correct(&mut self, block: BlockIndex) {
         self.by_block.remove(&block.0);
+        self.known.remove(block);
     }
 
     fn agrees(&self, batch: &SignedBatch) -> bool {

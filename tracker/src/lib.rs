@@ -31,7 +31,7 @@ pub use ids::{
 pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
 pub use local::{Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Violation};
 pub use message::{
-    Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe,
+    AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe,
     HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome,
     PeerRef, Register, Registered, SignedBatch, TableCopy, Want,
 };

@@ -54,6 +54,8 @@ pub enum Message {
     Refuse(Cancel),
     /// The sender ends its session for this task on this link.
     Bye(TaskId),
+    /// The sender wants to know what these blocks must hash to.
+    AskDigests(AskDigests),
 }
 
 /// Blocks as they travel: whichever form is shortest.
@@ -175,8 +177,8 @@ pub enum Outcome {
         lease: Option<Lease>,
         /// Whether to announce the task by gossip.
         announce: bool,
-        /// Blocks that live readers are still fetching: waiting is progress while this grows.
-        read_blocks: u64,
+        /// How many leases on the source are out: a reader leaves that much of its link to its own.
+        readers: u32,
     },
     /// Another node is the home now.
     Redirect {
@@ -340,6 +342,17 @@ pub struct SignedBatch {
     pub signature: Vec<u8>,
 }
 
+/// See [`Message::AskDigests`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskDigests {
+    /// The task.
+    pub task: TaskId,
+    /// The version.
+    pub version: VersionId,
+    /// The blocks, lowest first.
+    pub runs: Vec<Range<u32>>,
+}
+
 /// See [`Message::Have`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Have {
@@ -432,6 +445,7 @@ impl Message {
             Self::Cancel(_) => "cancel",
             Self::Refuse(_) => "refuse",
             Self::Bye(_) => "bye",
+            Self::AskDigests(_) => "ask digests",
         }
     }
 
@@ -450,6 +464,7 @@ impl Message {
             Self::Want(m) => m.task,
             Self::Decline(m) => m.task,
             Self::Cancel(m) | Self::Refuse(m) => m.task,
+            Self::AskDigests(m) => m.task,
             Self::Leave(task) | Self::Room(task) | Self::Bye(task) => *task,
         }
     }
@@ -472,7 +487,8 @@ impl Message {
             | Self::Room(_)
             | Self::Cancel(_)
             | Self::Refuse(_)
-            | Self::Bye(_) => true,
+            | Self::Bye(_)
+            | Self::AskDigests(_) => true,
         }
     }
 }

@@ -12,7 +12,9 @@ use crate::meta::Meta;
 /// Digests are signed once so many have come together …
 pub(crate) const SIGN_BLOCKS: usize = 8;
 /// … or the oldest has waited this long.
-const SIGN_DELAY: Duration = Duration::from_millis(50);
+const SIGN_DELAY: Duration = Duration::from_millis(10);
+/// Reports of progress come no closer than this.
+const MIN_REPORT_PERIOD: Duration = Duration::from_millis(50);
 /// How often a reader tells its home how far it is.
 pub(crate) const REPORT_PERIOD: Duration = Duration::from_millis(250);
 /// Without an answer to its reports for this long, a reader takes its home for dead.
@@ -80,6 +82,21 @@ impl Read {
         }
     }
 
+    /// The lease as far as it is still to be read, for a home that did not grant it.
+    pub(crate) fn rest(&self) -> Lease {
+        let extent = match &self.meta {
+            Some(meta) if !matches!(self.lease.extent, Extent::Validate { .. }) => Extent::Blocks {
+                meta: meta.clone(),
+                run: self.done_to.min(self.run.end)..self.run.end,
+            },
+            Some(_) | None => self.lease.extent.clone(),
+        };
+        Lease {
+            id: self.lease.id,
+            extent,
+        }
+    }
+
     /// Notes the digest of a block that was read. Returns what is due to be signed.
     pub(crate) fn block(
         &mut self,
@@ -107,6 +124,11 @@ impl Read {
                 None
             }
         })
+    }
+
+    /// Whether the home should hear of progress: it leases again what it was not told of, should this node die.
+    pub(crate) fn may_report(&self, now: Now) -> bool {
+        now + REPORT_PERIOD >= self.report_at + MIN_REPORT_PERIOD
     }
 
     /// Everything that waits to be signed.

@@ -257,6 +257,14 @@ impl Registration {
         }
     }
 
+    /// The home was told something that it answers at once; if it does not within this time, it is asked.
+    pub(crate) fn expect_answer(&mut self, by: Now) {
+        if self.asked.is_none() {
+            self.request = 0;
+            self.next = self.next.min(by);
+        }
+    }
+
     /// A reader's reports get no answer: the home is dead.
     pub(crate) fn home_is_silent(&mut self, now: Now) {
         if let Some(silent) = self.home.take() {

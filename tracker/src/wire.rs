@@ -19,6 +19,8 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const HEADER_BYTES: usize = 1 + 1 + 4;
 /// Batches in one message.
 pub(crate) const MAX_BATCHES: usize = 64;
+/// Runs of blocks whose digests one message asks for.
+pub(crate) const MAX_ASKED_RUNS: usize = 256;
 /// Leases that one registrant or table may name.
 const MAX_LEASES: usize = 64;
 /// Suggestions in one offer.
@@ -116,6 +118,7 @@ kinds! {
     23 => Cancel,
     24 => Refuse,
     25 => Bye,
+    26 => AskDigests,
 }
 
 /// Whether every number in a decoded message is one that a correct node can have sent.
@@ -155,6 +158,7 @@ fn is_sound(message: &Message) -> bool {
             m.batches.len() <= MAX_BATCHES && m.batches.iter().all(batch_is_sound)
         }
         Message::Offer(m) => m.suggest.len() <= MAX_SUGGESTED,
+        Message::AskDigests(m) => m.runs.len() <= MAX_ASKED_RUNS,
         Message::Leave(_)
         | Message::HomeProbe(_)
         | Message::Have(_)

@@ -38,10 +38,14 @@ impl World {
                 Now::from_micros(0),
             )
         });
-        let mut tracker = LocalTracker::new(&Config::default(), peer, self.draw());
+        let mut config = Config::default();
+        if let Some(slots) = self.scenario.slots {
+            (config.upload_slots, config.download_slots) = (slots, slots);
+        }
+        let mut tracker = LocalTracker::new(&config, peer, self.draw());
         tracker.set_ready(Now::from_micros(0));
         self.index.insert(peer, number);
-        self.links.add_host(bytes_per_sec, bytes_per_sec);
+        self.links.add_host(bytes_per_sec, bytes_per_sec, 0);
         self.nodes.push(SimNode {
             member,
             key,

@@ -45,6 +45,7 @@ impl World {
             max: 0.0,
             copies,
             control_bytes_per_node: per_node(|node| node.control_bytes),
+            control_percent: 0.0,
             gossip_bytes_per_node: per_node(|node| node.gossip_bytes),
             traffic: self.traffic,
             finished: honest().filter(|one| one.seconds.is_some()).count(),
@@ -54,11 +55,15 @@ impl World {
             isolations: self.isolations,
             longest_burst: self.longest_burst,
             violations: self.violations,
+            log: self.log,
             virtual_s: Duration::from_micros(last.saturating_sub(self.first_start)).as_secs_f64(),
             events: self.events,
             trace_hash: self.trace.finalize().to_hex()[..16].to_owned(),
             outcomes,
         };
+        #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
+        let share = report.control_bytes_per_node as f64 / self.scenario.file_bytes.max(1) as f64;
+        report.control_percent = 100.0 * share;
         report.quantiles();
         report
     }

@@ -4,6 +4,7 @@ mod calendar;
 mod faults;
 mod figures;
 mod invariants;
+mod log;
 mod machines;
 mod network;
 mod source;
@@ -17,7 +18,7 @@ use bytes::Bytes as Packet;
 use dfnode_gossip::{Now, PeerId};
 use dfnode_tracker::{BlockIndex, Layout, Meta, TaskId, VersionId};
 
-use crate::links::{FlowId, Links};
+use crate::links::{Due, FlowId, Links};
 use crate::node::{Bytes, SimNode};
 use crate::report::{Report, Traffic};
 use crate::scenario::{Scenario, When};
@@ -60,7 +61,6 @@ enum Happening {
     },
     FlowEnds {
         flow: FlowId,
-        edition: u32,
     },
     Starts {
         node: usize,
@@ -118,6 +118,7 @@ struct World {
     on_two: u32,
     traffic: BTreeMap<&'static str, Traffic>,
     violations: Vec<String>,
+    log: Vec<String>,
     longest_burst: usize,
     task: TaskId,
     layout: Layout,
@@ -172,6 +173,7 @@ impl World {
             on_two: 0,
             traffic: BTreeMap::new(),
             violations: Vec::new(),
+            log: Vec::new(),
             longest_burst: 0,
             task: TaskId::from_bytes(*blake3::hash(&scenario.seed.to_le_bytes()).as_bytes()),
             layout,
@@ -191,7 +193,7 @@ impl World {
         for node in 0..world.scenario.nodes {
             world.add_node(node, host);
         }
-        world.source_host = world.links.add_host(source, source);
+        world.source_host = world.links.add_host(source, source, usize::MAX);
         world
     }
 
@@ -259,15 +261,11 @@ impl World {
             Happening::Linked { one, other } => self.linked(one, other),
             Happening::LinkBroke { node, peer } => self.link_broke(node, peer),
             Happening::FirstByte { node, lease } => self.first_byte(node, lease),
-            Happening::FlowEnds { flow, edition } => {
-                if self
-                    .links
-                    .flow(flow)
-                    .is_some_and(|known| known.edition == edition)
-                {
-                    self.flow_ends(flow);
-                }
-            }
+            Happening::FlowEnds { flow } => match self.links.look(self.now, flow) {
+                Due::Done => self.flow_ends(flow),
+                Due::Later(end) => self.at(end, Happening::FlowEnds { flow }),
+                Due::Stale => {}
+            },
             Happening::Starts { node } => self.starts(node),
             Happening::Dies { node } => self.dies(node),
             Happening::Told { node } => self.told_of_death(node),
@@ -276,6 +274,14 @@ impl World {
             Happening::SourceGone => self.source_gone(),
             Happening::SourceChanges => self.source_changes(),
             Happening::Healed => self.introduce_all(false),
+        }
+    }
+
+    /// Writes down what happens now, if somebody wants to read it.
+    fn log(&mut self, what: impl std::fmt::Display) {
+        if self.scenario.log {
+            let line = format!("{:>12} {what}", self.now.saturating_sub(self.first_start));
+            self.log.push(line);
         }
     }
 
@@ -288,6 +294,9 @@ impl World {
     }
 
     fn note(&mut self, what: &str, node: usize, number: u64) {
+        if what != "block" && what != "read" {
+            self.log(format_args!("node {node}: {what} {number}"));
+        }
         self.trace.update(what.as_bytes());
         self.trace.update(&self.now.to_le_bytes());
         self.trace.update(&(node as u64).to_le_bytes());

@@ -5,7 +5,7 @@ use dfnode_gossip::{Output as GossipOutput, PeerId};
 use dfnode_tracker::{LinkState, MemberChange, Message, wire};
 use ed25519_dalek::Signer as _;
 
-use super::{Happening, World};
+use super::{Happening, World, log};
 
 /// Bytes that a sealed packet or a QUIC frame adds to a control message, about.
 const CONTROL_OVERHEAD: u64 = 40;
@@ -16,6 +16,12 @@ impl World {
         let Ok(Some(message)) = wire::decode(bytes) else {
             return self.violation(&format!("node {from} sends what is no message"));
         };
+        if self.scenario.log && !message.needs_link() {
+            self.log(format_args!(
+                "{from} to {to}: {}",
+                log::message(&message, self.layout.blocks())
+            ));
+        }
         let linked = self.nodes[to].links.contains(&peer);
         if message.needs_link() && !linked {
             return;

@@ -4,7 +4,7 @@ use dfnode_tracker::{
     BlockIndex, Extent, Lease, Meta, Origin, SourceFailure, SourceHead, Validators, VersionId,
 };
 
-use super::{Cargo, Happening, World};
+use super::{Cargo, Happening, World, log};
 use crate::node::{Bytes, SourceRead};
 
 impl World {
@@ -29,6 +29,10 @@ impl World {
 
     pub(super) fn read_source(&mut self, index: usize, lease: Lease) {
         let Lease { id, extent } = lease;
+        self.log(format_args!(
+            "node {index} reads {}",
+            log::extent(&extent)
+        ));
         let wait = self.scenario.first_byte + self.scenario.latency * 2;
         self.nodes[index].reads.insert(
             id,

@@ -31,9 +31,9 @@ impl World {
         self.reschedule(changed);
     }
 
-    fn reschedule(&mut self, changed: Vec<(FlowId, u32, u64)>) {
-        for (flow, edition, end) in changed {
-            self.at(end, Happening::FlowEnds { flow, edition });
+    fn reschedule(&mut self, changed: Vec<(FlowId, u64)>) {
+        for (flow, end) in changed {
+            self.at(end, Happening::FlowEnds { flow });
         }
     }
 

@@ -20,10 +20,14 @@ const MAX_ASKED: usize = 256;
 impl Table {
     /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
     pub(super) fn begin_census(&mut self, cx: &mut Context<'_>) {
-        if self.census_until.is_some() || !self.leases.may_have_lost() {
+        let recent = self
+            .census_ended
+            .is_some_and(|at| cx.now.saturating_since(at) < FRESH);
+        if self.census_until.is_some() || recent || !self.leases.may_have_lost() {
             return;
         }
         self.census_until = Some(cx.now + REPORT_PATIENCE);
+        self.leases.fresh = BlockSet::new();
         let mut stale: Vec<(u64, PeerId)> = self
             .registrants
             .iter()
@@ -39,9 +43,18 @@ impl Table {
         }
     }
 
+    /// Ends the count as soon as all have answered.
+    pub(super) fn end_census_if_all_spoke(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        let open = self.census_until.is_some();
+        if open && self.registrants.values().all(|known| known.asked.is_none()) {
+            self.end_census(cx, rules);
+        }
+    }
+
     /// Who did not answer is gone; what nobody holds is to be read again.
     pub(super) fn end_census(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.census_until = None;
+        self.census_ended = Some(cx.now);
         let gone: Vec<PeerId> = self
             .registrants
             .iter()
@@ -52,21 +65,9 @@ impl Table {
             self.registrants.remove(peer);
             self.leases.revoke_of(peer);
         }
-        let mut held = BlockSet::new();
-        for known in self.registrants.values() {
-            for block in known.holds.iter().chain(known.nearby.iter()) {
-                held.insert(block);
-            }
-        }
-        self.leases.return_lost(&held);
+        self.leases.return_lost(&self.registrants.held());
         self.changed(cx.now);
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in waiting {
+        for peer in self.registrants.wanting() {
             let lease = self.next_lease(cx, rules, peer);
             self.welcome(cx, peer, 0, lease, &[]);
         }

@@ -113,13 +113,7 @@ impl Table {
     }
 
     fn tell_failed(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
-        let wanting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in wanting {
+        for peer in self.registrants.wanting() {
             self.tell(
                 cx,
                 peer,
@@ -173,10 +167,19 @@ impl Table {
             .filter(|(_, out)| cx.now.saturating_since(out.reported) >= LEASE_PATIENCE)
             .map(|(id, out)| (*id, out.holder))
             .collect();
+        let any = !silent.is_empty();
         for (id, holder) in silent {
             self.leases.revoke(id);
             self.tell(cx, holder, 0, Outcome::LeaseGone { lease: id });
+            // Until it shows that it lives it gets no other, and is named to nobody.
+            if let Some(known) = self.registrants.get_mut(&holder) {
+                known.asked = Some(cx.now);
+                self.tell(cx, holder, 0, Outcome::Report);
+            }
             self.changed(cx.now);
+        }
+        if any {
+            self.keep_held();
         }
         if self.leases.not_before.is_some_and(|at| cx.now >= at) {
             self.leases.not_before = None;

@@ -29,7 +29,7 @@ impl Table {
         to: PeerId,
     ) -> Option<Lease> {
         let known = self.registrants.get(&to)?;
-        if self.role != Role::Granting || !known.can_read || !known.wants {
+        if self.role != Role::Granting || !known.may_read() {
             return None;
         }
         let leases = &self.leases;
@@ -81,11 +81,10 @@ impl Table {
     /// A reader that cannot spread what it has would only pile up blocks that others wait for. If that holds for
     /// all of them, the source is better read by somebody than by nobody.
     fn may_read_on(&self, reader: &PeerId, extent_blocks: u32) -> bool {
-        let spread = |known: &super::table::Registrant| known.unspread <= extent_blocks;
-        let better = |peer: &PeerId, known: &super::table::Registrant| {
+        let spread = |known: &super::registrants::Registrant| known.unspread <= extent_blocks;
+        let better = |peer: &PeerId, known: &super::registrants::Registrant| {
             peer != reader
-                && known.wants
-                && known.can_read
+                && known.may_read()
                 && spread(known)
                 && self.leases.held_by(peer) < self.leases_per_node()
         };
@@ -110,13 +109,16 @@ impl Table {
 
     /// Gives leases to registrants chosen by chance, as long as there is something to read.
     pub(super) fn grant_others(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
-        if self.role != Role::Granting || !self.leases.has_work() {
+        if self.role != Role::Granting
+            || !self.leases.has_work()
+            || self.leases.out.len() >= rules.readers
+        {
             return;
         }
         let mut eligible: Vec<(usize, u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(_, known)| known.wants && known.can_read)
+            .filter(|(_, known)| known.may_read())
             .map(|(peer, _)| (self.leases.held_by(peer), cx.chance.next(), *peer))
             .collect();
         eligible.sort_unstable();
@@ -164,12 +166,17 @@ impl Table {
         let first_meta = self.learn(cx, from, &report);
         if let Some(out) = self.leases.out.get_mut(&report.lease) {
             out.reported = cx.now;
+            out.hearsay = false;
             if report.read_to > out.read_to {
                 self.leases.brought += u64::from(report.read_to - out.read_to);
                 self.leases.failures = 0;
+                if self.census_until.is_some() {
+                    self.leases.fresh.insert_run(out.read_to..report.read_to);
+                }
                 out.read_to = report.read_to;
             }
         }
+        let ends = report.end.is_some();
         match report.end {
             None => {}
             Some(LeaseEnd::Done) => self.lease_done(cx, report.lease),
@@ -183,8 +190,12 @@ impl Table {
             Some(LeaseEnd::Failed(failure)) => self.lease_failed(cx, from, report.lease, &failure),
         }
         self.changed(cx.now);
-        let lease = self.next_lease(cx, rules, from);
-        self.welcome(cx, from, 0, lease, &[]);
+        if ends || first_meta {
+            let lease = self.next_lease(cx, rules, from);
+            self.welcome(cx, from, 0, lease, &[]);
+        } else {
+            self.acknowledge(cx, from);
+        }
         if first_meta {
             self.welcome_waiting(cx, rules, from);
         }
@@ -234,9 +245,10 @@ impl Table {
     fn welcome_waiting(&mut self, cx: &mut Context<'_>, rules: SourceRules, except: PeerId) {
         let mut waiting: Vec<(u64, PeerId)> = self
             .registrants
-            .iter()
-            .filter(|(peer, known)| known.wants && **peer != except)
-            .map(|(peer, _)| (cx.chance.next(), *peer))
+            .wanting()
+            .into_iter()
+            .filter(|peer| *peer != except)
+            .map(|peer| (cx.chance.next(), peer))
             .collect();
         waiting.sort_unstable();
         for (_, peer) in waiting {
@@ -259,12 +271,8 @@ impl Table {
 
     /// The version is current: those who waited for that word get it.
     pub(super) fn release_validated(&mut self, cx: &mut Context<'_>, except: PeerId) {
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(peer, known)| known.wants && **peer != except)
-            .map(|(peer, _)| *peer)
-            .collect();
+        let mut waiting = self.registrants.wanting();
+        waiting.retain(|peer| *peer != except);
         for peer in waiting {
             self.welcome(cx, peer, 0, None, &[]);
         }

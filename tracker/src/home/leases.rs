@@ -24,6 +24,8 @@ pub(super) struct Out {
     pub(super) run: Range<u32>,
     pub(super) read_to: u32,
     pub(super) reported: Now,
+    /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
+    pub(super) hearsay: bool,
 }
 
 /// What a table knows of its source.
@@ -38,6 +40,8 @@ pub(super) struct Leases {
     pub(super) failures: u32,
     pub(super) failed: Option<(SourceFailure, Now)>,
     pub(super) versions: u32,
+    /// What was read while registrants were asked what they hold.
+    pub(super) fresh: BlockSet,
     /// Blocks of the whole version that leases have brought so far.
     pub(super) brought: u64,
 }
@@ -54,12 +58,9 @@ impl Leases {
             failures: 0,
             failed: None,
             versions: 0,
+            fresh: BlockSet::new(),
             brought: 0,
         }
-    }
-
-    pub(super) const fn read_blocks(&self) -> u64 {
-        self.brought
     }
 
     pub(super) fn copy(&self, now: Now) -> TableCopy {
@@ -95,6 +96,9 @@ impl Leases {
         for (holder, lease, read_to) in copy.leases {
             self.enter_lease(now, holder, lease, read_to);
         }
+        for out in self.out.values_mut() {
+            out.hearsay = true;
+        }
     }
 
     pub(super) fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
@@ -111,8 +115,24 @@ impl Leases {
                 run,
                 read_to,
                 reported: now,
+                hearsay: false,
             },
         );
+    }
+
+    /// A holder says what it reads: what it does not name of the leases that another home told of is over.
+    pub(super) fn note_ended(&mut self, holder: &PeerId, named: &[Lease]) {
+        let over: Vec<u64> = self
+            .out
+            .iter()
+            .filter(|(id, out)| {
+                out.hearsay && out.holder == *holder && named.iter().all(|lease| lease.id != **id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.revoke(id);
+        }
     }
 
     /// A holder brings its version to a table that knows none.
@@ -126,15 +146,18 @@ impl Leases {
         self.meta = Some(meta);
     }
 
-    pub(super) fn note_held(&mut self, holds: &BlockSet) {
-        for block in holds.iter() {
-            self.unread.remove(block);
-        }
-    }
-
     /// A registrant reads under a lease that another home gave.
     pub(super) fn note_lease(&mut self, now: Now, holder: PeerId, lease: Lease) {
-        if !self.out.contains_key(&lease.id) && self.out.len() < 64 {
+        if let Some(out) = self.out.get_mut(&lease.id) {
+            out.hearsay = false;
+            out.reported = now;
+            if let Extent::Blocks { run, .. } = &lease.extent {
+                out.read_to = out.read_to.max(run.start);
+                out.run.end = out.run.end.max(run.end);
+            }
+            let run = out.run.clone();
+            self.unread.remove_run(run);
+        } else if self.out.len() < 64 {
             let start = match &lease.extent {
                 Extent::Blocks { run, .. } => run.start,
                 Extent::Probe | Extent::Validate { .. } => 0,
@@ -207,6 +230,7 @@ impl Leases {
             return;
         };
         let mut safe = held.clone();
+        safe.unite(&self.fresh);
         for out in self.out.values() {
             safe.insert_run(out.run.start..out.run.end.min(blocks));
         }

@@ -8,6 +8,7 @@ mod census;
 mod failures;
 mod grants;
 mod leases;
+mod registrants;
 mod succession;
 mod table;
 
@@ -105,7 +106,9 @@ impl Homes {
         let (asked, patience): (Vec<PeerId>, _) = if ranks.first() == Some(&me) {
             (ranks.into_iter().skip(1).collect(), RANKS_PATIENCE)
         } else {
-            (ranks.into_iter().take(1).collect(), FIRST_RANK_PATIENCE)
+            // Any better rank that lives acts before this one, or knows who does.
+            let better = ranks.into_iter().take_while(|rank| *rank != me);
+            (better.collect(), FIRST_RANK_PATIENCE)
         };
         let as_first = cx.view.homes(&table.task).first() == Some(&me);
         if asked.is_empty() {

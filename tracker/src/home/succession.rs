@@ -61,7 +61,7 @@ impl Table {
             return;
         }
         self.role = Role::HandedOver { to };
-        for peer in std::mem::take(&mut self.registrants).into_keys() {
+        for peer in self.registrants.take() {
             self.tell(cx, peer, 0, Outcome::Redirect { home: to });
         }
         self.copy_at = None;
@@ -71,13 +71,7 @@ impl Table {
     pub(super) fn begin_granting(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.role = Role::Granting;
         self.leases.touch_all(cx.now);
-        let waiting: Vec<PeerId> = self
-            .registrants
-            .iter()
-            .filter(|(_, known)| known.wants)
-            .map(|(peer, _)| *peer)
-            .collect();
-        for peer in waiting {
+        for peer in self.registrants.wanting() {
             let lease = self.next_lease(cx, rules, peer);
             self.welcome(cx, peer, 0, lease, &[]);
         }

@@ -1,7 +1,6 @@
 //! One task's table: its registrants, and this node's own office as a home.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
@@ -9,15 +8,15 @@ use dfnode_gossip::{Now, PeerId};
 use super::SUCCESSION;
 use super::grants::SourceRules;
 use super::leases::Leases;
-use crate::blocks::BlockSet;
+use super::registrants::Registrants;
 use crate::context::Context;
 use crate::ids::TaskId;
 use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
 
 /// Registrants that a table knows at most; further ones are served but not named to others.
 const MAX_REGISTRANTS: usize = 16_384;
-/// Peers that announce one task by gossip.
-const MAX_ANNOUNCERS: usize = 16;
+/// Registrants that are looked at to name some of them: all, if there are no more.
+const LOOKED_AT: usize = 64;
 /// Changes are copied to rank 2 after this long.
 const COPY_DELAY: Duration = Duration::from_millis(50);
 
@@ -44,51 +43,29 @@ pub(super) enum Role {
     HandedOver { to: PeerId },
 }
 
-/// One node that wants or holds the task.
-#[derive(Debug)]
-pub(super) struct Registrant {
-    pub(super) heard: Now,
-    /// When it last said what it holds.
-    pub(super) told: Now,
-    pub(super) addr: Option<SocketAddr>,
-    pub(super) wants: bool,
-    pub(super) can_read: bool,
-    /// What it held when it last registered, of the table's version.
-    pub(super) holds: BlockSet,
-    /// What its neighbours held then.
-    pub(super) nearby: BlockSet,
-    /// How often it was named to others.
-    pub(super) named: u32,
-    pub(super) announces: bool,
-    /// Its fresh blocks have not left it yet: no further lease.
-    pub(super) unspread: u32,
-    /// When it was asked whether it lives.
-    pub(super) asked: Option<Now>,
-    /// The oldest validation that it accepts.
-    pub(super) max_age: Duration,
-}
-
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) task: TaskId,
     pub(super) role: Role,
-    pub(super) registrants: BTreeMap<PeerId, Registrant>,
+    pub(super) registrants: Registrants,
     pub(super) leases: Leases,
     pub(super) last_used: Now,
     /// Set while blocks seem lost and registrants are asked what they hold.
     pub(super) census_until: Option<Now>,
+    pub(super) census_ended: Option<Now>,
     pub(super) copy_at: Option<Now>,
 }
 
 impl Table {
-    pub(super) const fn new(task: TaskId, now: Now) -> Self {
+    pub(super) fn new(task: TaskId, now: Now) -> Self {
         Self {
             task,
             role: Role::Idle,
-            registrants: BTreeMap::new(),
+            registrants: Registrants::default(),
             leases: Leases::new(),
             last_used: now,
             census_until: None,
+            census_ended: None,
             copy_at: None,
         }
     }
@@ -152,6 +129,7 @@ impl Table {
         }
         let lease = self.next_lease(cx, rules, from);
         self.welcome(cx, from, request, lease, holders);
+        self.end_census_if_all_spoke(cx, rules);
         if stalled {
             self.begin_census(cx);
             if self.leases.meta.is_none() && holders.is_empty() {
@@ -183,38 +161,22 @@ impl Table {
             unpacked.unwrap_or_default()
         };
         let (holds, nearby) = (of_ours(&register.holds), of_ours(&register.nearby));
+        if same || unknown {
+            self.leases.note_ended(&from, &register.leases);
+        }
         if same {
-            self.leases.note_held(&holds);
-            self.leases.note_held(&nearby);
+            self.leases.unread.subtract(&holds);
+            self.leases.unread.subtract(&nearby);
         }
         if same || unknown {
             for lease in register.leases {
                 self.leases.note_lease(cx.now, from, lease);
             }
         }
-        if !self.registrants.contains_key(&from) && self.registrants.len() >= MAX_REGISTRANTS {
+        if !self.registrants.contains(&from) && self.registrants.len() >= MAX_REGISTRANTS {
             return;
         }
-        let announces = self
-            .registrants
-            .values()
-            .filter(|known| known.announces)
-            .count()
-            < MAX_ANNOUNCERS;
-        let known = self.registrants.entry(from).or_insert(Registrant {
-            heard: cx.now,
-            told: cx.now,
-            addr: register.addr,
-            wants: false,
-            can_read: false,
-            holds: BlockSet::new(),
-            nearby: BlockSet::new(),
-            named: 0,
-            announces,
-            unspread: 0,
-            asked: None,
-            max_age: Duration::ZERO,
-        });
+        let known = self.registrants.enter(cx.now, from);
         known.heard = cx.now;
         known.told = cx.now;
         known.asked = None;
@@ -235,6 +197,22 @@ impl Table {
         holders: &[PeerId],
     ) {
         let peers = self.sample(cx, to, holders);
+        self.answer(cx, to, request, lease, peers);
+    }
+
+    /// Shows a reader that its home lives and knows of it.
+    pub(super) fn acknowledge(&self, cx: &mut Context<'_>, to: PeerId) {
+        self.answer(cx, to, 0, None, Vec::new());
+    }
+
+    fn answer(
+        &self,
+        cx: &mut Context<'_>,
+        to: PeerId,
+        request: u64,
+        lease: Option<crate::message::Lease>,
+        peers: Vec<PeerRef>,
+    ) {
         let announce = self
             .registrants
             .get(&to)
@@ -244,7 +222,7 @@ impl Table {
             meta: self.leases.meta_for(&to),
             lease,
             announce,
-            read_blocks: self.leases.read_blocks(),
+            readers: u32::try_from(self.leases.out.len()).unwrap_or(u32::MAX),
         };
         self.tell(cx, to, request, outcome);
     }
@@ -259,16 +237,18 @@ impl Table {
             .map(|known| known.holds.clone())
             .unwrap_or_default();
         let isolated = cx.isolated;
-        let mut ranked: Vec<(bool, u32, u64, PeerId)> = self
-            .registrants
-            .iter()
-            .filter(|(peer, _)| **peer != to && !isolated.contains_key(peer))
+        let looked_at = self.registrants.some(cx.chance, LOOKED_AT);
+        let mut ranked: Vec<(bool, u32, u64, PeerId)> = looked_at
+            .into_iter()
+            .filter(|peer| *peer != to && !isolated.contains_key(peer))
+            .filter_map(|peer| self.registrants.get(&peer).map(|known| (peer, known)))
+            .filter(|(_, known)| known.asked.is_none())
             .map(|(peer, known)| {
                 (
-                    cx.view.is_leech(peer) || !known.holds.has_beyond(&lacking_holds),
+                    cx.view.is_leech(&peer) || !known.holds.has_beyond(&lacking_holds),
                     known.named,
                     cx.chance.next(),
-                    *peer,
+                    peer,
                 )
             })
             .collect();
@@ -312,12 +292,21 @@ impl Table {
         rules: SourceRules,
         peer: &PeerId,
     ) {
-        let known = self.registrants.remove(peer).is_some();
+        let known = self.registrants.remove(peer);
         let reading = self.leases.revoke_of(peer);
+        if reading {
+            self.keep_held();
+        }
         if known || reading {
             self.changed(cx.now);
             self.grant_others(cx, rules);
         }
+    }
+
+    /// What a lease returned may have spread since its last report: what registrants hold is not read again.
+    pub(super) fn keep_held(&mut self) {
+        let held = self.registrants.held();
+        self.leases.unread.subtract(&held);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Now> {

@@ -75,7 +75,8 @@ impl LocalTracker {
             | Message::Room(_)
             | Message::Cancel(_)
             | Message::Refuse(_)
-            | Message::Bye(_) => return self.dispatch_session(now, from, message),
+            | Message::Bye(_)
+            | Message::AskDigests(_) => return self.dispatch_session(now, from, message),
         }
         Ok(())
     }
@@ -106,6 +107,11 @@ impl LocalTracker {
                 session
                     .handle_batches(&mut cx, from, batches.batches)
                     .map_err(|_| Violation::BadBatch)?;
+            }
+            Message::AskDigests(ask) => {
+                if !session.handle_ask_digests(&mut cx, from, &ask) {
+                    return Err(Violation::NoSuchBlock);
+                }
             }
             Message::Have(have) => {
                 if !session.handle_have(&mut cx, from, &have) {

@@ -7,9 +7,11 @@ use super::{MAX_NEIGHBOURS, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ledger::BatchIndex;
-use crate::message::{Batches, Hello, Holds, Message, PeerRef};
+use crate::message::{Hello, Holds, Message, PeerRef};
 use crate::output::Output;
-use crate::wire::MAX_BATCHES;
+
+/// Batches that are told unasked with a hello; who lacks more of them asks.
+const FEW_BATCHES: usize = 2;
 
 impl Session {
     /// Gets acquainted with peers that a home or gossip named.
@@ -51,7 +53,8 @@ impl Session {
         let Some(lost) = self.peers.remove(peer) else {
             return;
         };
-        self.uncount(&lost.have);
+        self.counts.down(&lost.have);
+        self.forget_asked_digests(cx.now);
         cx.slots.free_uploads(lost.uploads.len());
         for upload in lost.uploads.values() {
             if let Upload::Sending { block, .. } = upload {
@@ -75,11 +78,7 @@ impl Session {
         }
         let blocks = self.meta.as_ref().and_then(|meta| meta.layout.blocks());
         // What is held but not signed yet is told when it can be verified.
-        let told: BlockSet = self
-            .have
-            .iter()
-            .filter(|block| self.ledger.knows(*block))
-            .collect();
+        let told: BlockSet = self.have.sieve([self.ledger.known()], []).collect();
         let hello = Hello {
             task: self.task,
             meta: self.meta.clone(),
@@ -92,42 +91,14 @@ impl Session {
             age_ms: u64::try_from(cx.now.saturating_since(self.began).as_millis())
                 .unwrap_or(u64::MAX),
         };
-        let batches: Vec<BatchIndex> = told
-            .iter()
-            .filter_map(|block| self.ledger.batch_of(block))
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let batches: Vec<BatchIndex> = self.ledger.batches_of(&told.runs()).into_iter().collect();
         cx.send(peer, Message::Hello(hello));
-        if !cx.view.leech() {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.told = self.news.len();
+            known.untold_since = None;
+        }
+        if !cx.view.leech() && batches.len() <= FEW_BATCHES {
             self.send_batches(cx, peer, &batches);
-        }
-    }
-
-    /// Sends those of `batches` that the neighbour has not got from or given to us.
-    pub(super) fn send_batches(
-        &mut self,
-        cx: &mut Context<'_>,
-        peer: PeerId,
-        batches: &[BatchIndex],
-    ) {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let mut unsent = Vec::new();
-        for index in batches {
-            if known.batches.insert(*index) {
-                unsent.extend(self.ledger.batch(*index).cloned());
-            }
-        }
-        for batches in unsent.chunks(MAX_BATCHES) {
-            cx.send(
-                peer,
-                Message::Batches(Batches {
-                    task: self.task,
-                    batches: batches.to_vec(),
-                }),
-            );
         }
     }
 
@@ -158,7 +129,7 @@ impl Session {
             // What it was told before it had this version it could not use: tell it all again.
             known.batches.clear();
         }
-        self.uncount(&old);
+        self.counts.down(&old);
         if !greeted || (changed && theirs == version && theirs.is_some()) {
             self.greet(cx, from);
         }
@@ -181,6 +152,7 @@ impl Session {
                 .saturating_sub(hello.age_ms.saturating_mul(1000)),
         );
         if same && let Some(have) = hello.holds.unpack(blocks) {
+            self.ask_digests(cx, from, &have);
             self.set_have(from, have);
         }
         self.arm_tick(now);
@@ -203,7 +175,7 @@ impl Session {
 
     fn set_have(&mut self, from: PeerId, have: BlockSet) {
         for block in have.iter() {
-            self.count_up(block);
+            self.counts.up(block);
         }
         if let Some(known) = self.peers.get_mut(&from) {
             known.have = have;

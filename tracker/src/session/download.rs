@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::upload::RARE;
+use super::counts::RARE;
 use super::{FLOW_PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
@@ -50,7 +50,7 @@ impl Session {
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         }
-        if !Self::slots(cx).can_download() {
+        if self.free_places(cx) == 0 {
             if let Some(known) = self.peers.get_mut(&from) {
                 known.owed_room = true;
             }
@@ -67,6 +67,7 @@ impl Session {
             last_byte: cx.now,
         };
         self.wanted.entry(block).or_default().push(wanted);
+        self.out.insert(block);
         cx.slots.take_download();
         if let Some(known) = self.peers.get_mut(&from) {
             known.inbound += 1;
@@ -93,33 +94,23 @@ impl Session {
         suggested: &[BlockIndex],
     ) -> Option<BlockIndex> {
         let theirs = &self.peers.get(from)?.have;
-        let is_free = |block: &BlockIndex| {
-            !self.wanted.contains_key(block)
-                && !self.reading.contains(*block)
-                && self.ledger.knows(*block)
-        };
-        let is_candidate = |block: &BlockIndex| {
-            theirs.contains(*block) && !self.have.contains(*block) && is_free(block)
-        };
-        if let Some(block) = suggested
-            .iter()
-            .find(|block| is_candidate(block) && self.count(**block) <= RARE)
-        {
+        let busy = [&self.have, &self.out, &self.reading];
+        let is_free =
+            |block: &BlockIndex| busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block);
+        if let Some(block) = suggested.iter().find(|block| {
+            theirs.contains(**block) && is_free(block) && self.counts.of(**block) <= RARE
+        }) {
             return Some(*block);
         }
-        let mut lowest = None;
-        let mut rarest: Option<(u16, u64, BlockIndex)> = None;
-        for block in theirs.minus(&self.have).filter(|block| is_free(block)) {
-            lowest = lowest.or(Some(block));
-            let count = self.count(block);
-            if count <= RARE {
-                let key = (count, cx.chance.next(), block);
-                rarest = Some(rarest.map_or(key, |best| best.min(key)));
-            }
-        }
+        let known = self.ledger.known();
+        let rarest = theirs
+            .sieve([known], [busy[0], busy[1], busy[2], self.counts.common()])
+            .map(|block| (self.counts.of(block), cx.chance.next(), block))
+            .min();
+        let lowest = || theirs.sieve([known], busy).next();
         rarest
             .map(|(_, _, block)| block)
-            .or(lowest)
+            .or_else(lowest)
             .or_else(|| self.pick_again(cx.now, theirs, from))
     }
 
@@ -202,7 +193,7 @@ impl Session {
             // It may have evicted the block; its next hello or news lists it again.
             let mut one = BlockSet::new();
             one.insert(block);
-            self.uncount(&one);
+            self.counts.down(&one);
         }
         self.make_room(cx);
     }
@@ -219,6 +210,7 @@ impl Session {
         let one = asked.swap_remove(at);
         if asked.is_empty() {
             self.wanted.remove(&block);
+            self.out.remove(block);
         }
         cx.slots.free_downloads(1);
         if let Some(known) = self.peers.get_mut(from) {
@@ -232,6 +224,7 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
+        self.out.remove(block);
         for one in self.wanted.remove(&block).unwrap_or_default() {
             cx.slots.free_downloads(1);
             if let Some(known) = self.peers.get_mut(&one.from) {
@@ -309,9 +302,22 @@ impl Session {
         self.make_room(cx);
     }
 
+    /// How many more blocks may be on their way here.
+    ///
+    /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
+    /// of a source gets of the source's.
+    fn free_places(&self, cx: &Context<'_>) -> usize {
+        let free = cx.slots.free_download_places();
+        if self.reading.is_empty() {
+            return free;
+        }
+        let beside = (self.readers as usize).saturating_sub(1).max(1);
+        free.min(beside.saturating_sub(self.out.len() as usize))
+    }
+
     /// Tells neighbours whose offers were declined as full that there is room, one for each free place.
-    fn make_room(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..cx.slots.free_download_places() {
+    pub(crate) fn make_room(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..self.free_places(cx) {
             let owed: Vec<PeerId> = self
                 .peers
                 .iter()

@@ -5,6 +5,8 @@
 //! holds more transfers than it can feed or drain, and no block is sent twice.
 
 mod acquaintance;
+mod counts;
+mod digests;
 mod download;
 mod neighbour;
 mod news;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use self::counts::Counts;
 use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
 use crate::context::{Context, Slots};
@@ -31,6 +34,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
 
+/// A neighbour that wants blocks and is not heard of for this long may be dead.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// The swarm of one task as one node sees it.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -41,14 +47,19 @@ pub(crate) struct Session {
     pub(crate) ledger: Ledger,
     /// Blocks that own reads of the source will bring.
     pub(crate) reading: BlockSet,
+    /// Leases on the source that are out, as the home last said.
+    pub(crate) readers: u32,
     began: Now,
     pub(crate) last_gain: Now,
     peers: BTreeMap<PeerId, Neighbour>,
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
-    /// How many neighbours hold each block.
-    counts: Vec<u16>,
-    /// Held blocks that neighbours have not been told of.
-    fresh: Vec<BlockIndex>,
+    /// The keys of `wanted`.
+    out: BlockSet,
+    counts: Counts,
+    /// Digests that neighbours were asked for.
+    asked: digests::Asked,
+    /// Held blocks in the order in which they came, from the first that some neighbour has not been told of.
+    news: Vec<BlockIndex>,
     flush_at: Option<Now>,
     tick_at: Option<Now>,
     next_grant: u32,
@@ -66,12 +77,15 @@ impl Session {
             wants: false,
             ledger: Ledger::default(),
             reading: BlockSet::new(),
+            readers: 0,
             began: now,
             last_gain: now,
             peers: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            counts: Vec::new(),
-            fresh: Vec::new(),
+            out: BlockSet::new(),
+            counts: Counts::default(),
+            asked: digests::Asked::default(),
+            news: Vec::new(),
             flush_at: None,
             tick_at: None,
             next_grant: 0,
@@ -99,13 +113,15 @@ impl Session {
         self.peers.len()
     }
 
-    /// What the neighbours hold.
-    pub(crate) fn nearby(&self) -> BlockSet {
-        self.peers
-            .values()
-            .filter(|peer| peer.is_partner())
-            .flat_map(|peer| peer.have.iter())
-            .collect()
+    /// What the neighbours hold. One that wants blocks speaks all the time: if it does not, it may be dead.
+    pub(crate) fn nearby(&self, now: Now) -> BlockSet {
+        let mut nearby = BlockSet::new();
+        for peer in self.peers.values().filter(|peer| peer.is_partner()) {
+            if !peer.wants || now.saturating_since(peer.last_heard) < QUIET {
+                nearby.unite(&peer.have);
+            }
+        }
+        nearby
     }
 
     /// Blocks that this node holds and no neighbour does.
@@ -113,13 +129,9 @@ impl Session {
         let lonely = self
             .have
             .iter()
-            .filter(|block| self.count(*block) == 0)
+            .filter(|block| self.counts.of(*block) == 0)
             .count();
         u32::try_from(lonely).unwrap_or(u32::MAX)
-    }
-
-    fn count(&self, block: BlockIndex) -> u16 {
-        self.counts.get(block.0 as usize).copied().unwrap_or(0)
     }
 
     /// A local caller wants the task from now on.
@@ -135,8 +147,7 @@ impl Session {
     pub(crate) fn unwant(&mut self, cx: &mut Context<'_>) {
         self.wants = false;
         self.release_all_wanted(cx);
-        self.flush(cx);
-        self.tell_all(cx, &[], None);
+        self.tell_all(cx, None);
     }
 
     /// The version is known now (or its length is).
@@ -171,7 +182,7 @@ impl Session {
             return false;
         }
         meta.layout = meta.layout.ended_at(length);
-        self.tell_all(cx, &[], Some(length));
+        self.tell_all(cx, Some(length));
         true
     }
 
@@ -183,31 +194,18 @@ impl Session {
         self.have = BlockSet::new();
         self.reading = BlockSet::new();
         self.ledger = Ledger::default();
-        self.counts.clear();
-        self.fresh.clear();
+        self.counts = Counts::default();
+        self.asked = digests::Asked::default();
+        self.news.clear();
         self.sent.clear();
         self.last_gain = cx.now;
         for peer in self.peers.values_mut() {
             peer.have = BlockSet::new();
             peer.same_version = false;
             peer.batches.clear();
+            peer.told = 0;
+            peer.untold_since = None;
             peer.declined = None;
-        }
-    }
-
-    fn count_up(&mut self, block: BlockIndex) {
-        let index = block.0 as usize;
-        if self.counts.len() <= index {
-            self.counts.resize(index + 1, 0);
-        }
-        self.counts[index] = self.counts[index].saturating_add(1);
-    }
-
-    fn uncount(&mut self, have: &BlockSet) {
-        for BlockIndex(index) in have.iter() {
-            if let Some(count) = self.counts.get_mut(index as usize) {
-                *count = count.saturating_sub(1);
-            }
         }
     }
 
@@ -237,6 +235,7 @@ impl Session {
             self.tick_at = None;
             self.end_silent_uploads(cx);
             self.end_silent_wants(cx);
+            self.ask_digests_again(cx);
             self.offer(cx);
             let busy = self.wants
                 || self

@@ -79,6 +79,10 @@ pub(super) struct Neighbour {
     pub(super) inbound: u32,
     /// Batches it has, because we sent them or it sent them to us.
     pub(super) batches: std::collections::BTreeSet<BatchIndex>,
+    /// How much of the session's news it has been told.
+    pub(super) told: usize,
+    /// Since when news is kept back from it.
+    pub(super) untold_since: Option<Now>,
     pub(super) last_heard: Now,
     /// Silent for too long: not counted on until it speaks again.
     pub(super) silent: bool,
@@ -98,6 +102,8 @@ impl Neighbour {
             owed_room: false,
             inbound: 0,
             batches: std::collections::BTreeSet::new(),
+            told: 0,
+            untold_since: None,
             last_heard: now,
             silent: false,
         }

@@ -3,55 +3,26 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use dfnode_gossip::PeerId;
+use dfnode_gossip::{Now, PeerId};
 
 use super::Session;
+use super::counts::RARE;
+use super::neighbour::Acquaintance;
 use crate::blocks::BlockSet;
 use crate::context::Context;
-use crate::ids::BlockIndex;
-use crate::ledger::{BadBatch, BatchIndex};
-use crate::message::{Have, Message, SignedBatch};
-use crate::output::{BlameReason, Output};
+use crate::ids::{BlockIndex, VersionId};
+use crate::message::{Have, Message};
 
 /// News of blocks wait this long for company.
 const HAVE_BATCH: Duration = Duration::from_millis(5);
+/// News that a neighbour can do without for now wait this long.
+const IDLE_NEWS: Duration = Duration::from_millis(40);
+/// News for a neighbour that wants nothing: it only judges by them whom to give to first.
+const SEEDER_NEWS: Duration = Duration::from_millis(500);
+/// Who can ask us for at least so many blocks needs no news of further ones at once.
+const ENOUGH: usize = 6;
 
 impl Session {
-    pub(crate) fn handle_batches(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: PeerId,
-        batches: Vec<SignedBatch>,
-    ) -> Result<(), BadBatch> {
-        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
-            return Ok(());
-        };
-        let blocks = self.blocks();
-        for batch in batches {
-            if batch.version != version || cx.signs_falsely(&batch.signer) {
-                continue;
-            }
-            let signer = batch.signer;
-            match self.ledger.add(&version, blocks, batch) {
-                Ok(None) => {}
-                Ok(Some(index)) => {
-                    if let Some(known) = self.peers.get_mut(&from) {
-                        known.batches.insert(index);
-                    }
-                    if let Some(batch) = self.ledger.batch(index) {
-                        cx.out.push_back(Output::KeepBatch {
-                            task: self.task,
-                            batch: batch.clone(),
-                        });
-                    }
-                }
-                Err(BadBatch::Contradiction) => cx.blame(signer, BlameReason::FalseDigest),
-                Err(bad @ (BadBatch::Misplaced | BadBatch::Signature)) => return Err(bad),
-            }
-        }
-        Ok(())
-    }
-
     /// A neighbour got further blocks. `false` if it names blocks that cannot be.
     pub(crate) fn handle_have(&mut self, cx: &mut Context<'_>, from: PeerId, have: &Have) -> bool {
         if self.meta.as_ref().map(|meta| meta.version) != Some(have.version) {
@@ -67,15 +38,15 @@ impl Session {
         let Some(known) = self.peers.get_mut(&from) else {
             return true;
         };
+        let ends = known.wants && !have.wants;
         known.wants = have.wants;
-        let news: Vec<BlockIndex> = blocks
-            .iter()
-            .filter(|block| known.have.insert(*block))
-            .collect();
-        for block in news {
-            self.count_up(block);
+        for block in blocks.iter() {
+            if known.have.insert(block) {
+                self.counts.up(block);
+            }
         }
-        if !have.wants {
+        self.ask_digests(cx, from, &blocks);
+        if ends {
             self.end_uploads_to(cx, from);
         }
         self.offer(cx);
@@ -95,36 +66,32 @@ impl Session {
 
     /// Puts a held block whose digest is signed on the next news.
     pub(crate) fn announce(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
-        self.fresh.push(block);
+        if !cx.view.leech() {
+            self.news.push(block);
+        }
         if self.is_complete() && self.wants {
             self.wants = false;
             self.flush(cx);
-        } else if self.fresh.len() == 1 {
-            // With few blocks in all, each is news enough to be told at once.
-            let wait = if self.blocks().is_some_and(|blocks| blocks <= 16) {
-                Duration::ZERO
-            } else {
-                HAVE_BATCH
-            };
-            self.flush_at = Some(cx.now + wait);
-        }
-    }
-
-    /// Tells all neighbours of the fresh blocks, digests first.
-    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
-        self.flush_at = None;
-        if self.fresh.is_empty() {
             return;
         }
-        let fresh: BlockSet = std::mem::take(&mut self.fresh).into_iter().collect();
-        if cx.view.leech() {
-            return self.tell_all(cx, &[], None);
-        }
-        let batches: std::collections::BTreeSet<BatchIndex> = fresh
-            .iter()
-            .filter_map(|block| self.ledger.batch_of(block))
-            .collect();
-        let batches: Vec<BatchIndex> = batches.into_iter().collect();
+        // With few blocks in all, each is news enough to be told at once.
+        let wait = if self.blocks().is_some_and(|blocks| blocks <= 16) {
+            Duration::ZERO
+        } else {
+            HAVE_BATCH
+        };
+        let due = cx.now + wait;
+        self.flush_at = Some(self.flush_at.map_or(due, |at| at.min(due)));
+    }
+
+    /// Tells neighbours of the blocks that are news to them: at once where it helps, else together with later ones.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        self.flush_at = None;
+        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
+            return;
+        };
+        let ends = !self.wants;
+        let mut next: Option<Now> = None;
         let partners: Vec<PeerId> = self
             .peers
             .iter()
@@ -132,61 +99,104 @@ impl Session {
             .map(|(id, _)| *id)
             .collect();
         for peer in partners {
-            if self.peers.get(&peer).is_some_and(|known| known.wants) {
-                self.send_batches(cx, peer, &batches);
+            let Some(known) = self.peers.get(&peer) else {
+                continue;
+            };
+            let untold: BlockSet = self.news[known.told..].iter().copied().collect();
+            if !ends {
+                if untold.is_empty() {
+                    continue;
+                }
+                let since = known.untold_since.unwrap_or(cx.now);
+                let wait = if known.wants { IDLE_NEWS } else { SEEDER_NEWS };
+                if cx.now < since + wait && !(known.wants && self.is_urgent(&untold, &known.have)) {
+                    let due = since + wait;
+                    next = Some(next.map_or(due, |at| at.min(due)));
+                    if let Some(known) = self.peers.get_mut(&peer) {
+                        known.untold_since = Some(since);
+                    }
+                    continue;
+                }
             }
+            if known.wants {
+                self.push_own_batches(cx, peer, &untold);
+            }
+            self.tell(cx, peer, version, untold.runs(), None);
         }
-        self.tell_all(cx, &fresh.runs(), None);
+        self.forget_old_news();
+        self.flush_at = match (self.flush_at, next) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
         self.offer(cx);
     }
 
-    pub(super) fn tell_all(
-        &mut self,
-        cx: &mut Context<'_>,
-        runs: &[Range<u32>],
-        length: Option<u64>,
-    ) {
-        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
-            return;
-        };
-        for (peer, known) in &self.peers {
-            // A neighbour that wants nothing more has no use for our news, but for the end of our own wanting.
-            if known.same_version && (known.wants || length.is_some() || !self.wants) {
-                let runs = if known.wants {
-                    runs.to_vec()
-                } else {
-                    Vec::new()
-                };
-                cx.send(
-                    *peer,
-                    Message::Have(Have {
-                        task: self.task,
-                        version,
-                        runs,
-                        length,
-                        wants: self.wants,
-                    }),
-                );
-            }
+    /// Whether a neighbour could use these blocks at once: some are rare, or it has not much else to ask us for.
+    fn is_urgent(&self, untold: &BlockSet, theirs: &BlockSet) -> bool {
+        let mut lacking = untold.minus(theirs).peekable();
+        if lacking.peek().is_none() {
+            return false;
+        }
+        let told = self.have.minus(theirs).take(ENOUGH + untold.len() as usize);
+        lacking.any(|block| self.counts.of(block) <= RARE)
+            || told.count() < ENOUGH + untold.len() as usize
+    }
+
+    /// Drops the part of the news that everybody has been told.
+    fn forget_old_news(&mut self) {
+        let oldest = self
+            .peers
+            .values()
+            .filter(|peer| peer.state != Acquaintance::Dialling)
+            .map(|peer| peer.told)
+            .min()
+            .unwrap_or(self.news.len());
+        self.news.drain(..oldest);
+        for peer in self.peers.values_mut() {
+            peer.told = peer.told.saturating_sub(oldest);
         }
     }
 
-    /// Tells neighbours that this node wants blocks now.
-    pub(crate) fn tell_wants(&mut self, cx: &mut Context<'_>) {
+    /// Says what is new to one neighbour.
+    fn tell(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        version: VersionId,
+        runs: Vec<Range<u32>>,
+        length: Option<u64>,
+    ) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.told = self.news.len();
+            known.untold_since = None;
+        }
+        cx.send(
+            peer,
+            Message::Have(Have {
+                task: self.task,
+                version,
+                runs,
+                length,
+                wants: self.wants,
+            }),
+        );
+    }
+
+    /// Tells all neighbours whether this node wants blocks, and the length of a stream once it is known.
+    pub(crate) fn tell_all(&mut self, cx: &mut Context<'_>, length: Option<u64>) {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
-        for (peer, known) in &self.peers {
-            if known.same_version {
-                let have = Have {
-                    task: self.task,
-                    version,
-                    runs: Vec::new(),
-                    length: None,
-                    wants: self.wants,
-                };
-                cx.send(*peer, Message::Have(have));
-            }
+        let partners: Vec<(PeerId, usize)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.same_version)
+            .map(|(id, peer)| (*id, peer.told))
+            .collect();
+        for (peer, told) in partners {
+            let untold: BlockSet = self.news[told..].iter().copied().collect();
+            self.tell(cx, peer, version, untold.runs(), length);
         }
+        self.forget_old_news();
     }
 }

@@ -19,8 +19,6 @@ const FULL_PATIENCE: Duration = Duration::from_millis(250);
 const NOTHING_PATIENCE: Duration = Duration::from_millis(100);
 /// Suggestions in an offer.
 const SUGGESTED: usize = 4;
-/// A block that at most this many neighbours hold is rare.
-pub(super) const RARE: u16 = 2;
 
 impl Session {
     /// Offers uploads while there are free slots and somebody to offer to.
@@ -98,8 +96,7 @@ impl Session {
     fn has_use_for(&self, peer: &super::neighbour::Neighbour) -> bool {
         let out = peer.uploads.len();
         self.have
-            .minus(&peer.have)
-            .filter(|block| self.ledger.knows(*block))
+            .sieve([self.ledger.known()], [&peer.have])
             .take(out + 1)
             .count()
             > out
@@ -129,16 +126,12 @@ impl Session {
         };
         let mut rare: Vec<(u32, u16, BlockIndex)> = self
             .have
-            .minus(&known.have)
-            .filter(|block| {
-                self.count(*block) <= RARE
-                    && self.ledger.knows(*block)
-                    && !known.is_being_sent(*block)
-            })
+            .sieve([self.ledger.known()], [&known.have, self.counts.common()])
+            .filter(|block| !known.is_being_sent(*block))
             .map(|block| {
                 (
                     self.sent.get(&block).copied().unwrap_or(0),
-                    self.count(block),
+                    self.counts.of(block),
                     block,
                 )
             })

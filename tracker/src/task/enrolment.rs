@@ -12,7 +12,7 @@ use crate::message::{
 };
 use crate::meta::Meta;
 use crate::output::{Output, TaskFailure};
-use crate::reads::Purpose;
+use crate::reads::{Purpose, Read};
 use crate::registration::Step;
 
 /// Reads of its own that a node may have under way for one task.
@@ -43,7 +43,7 @@ impl Task {
             task: self.id,
             request,
             holds: Holds::pack(&self.session.have, self.session.blocks()),
-            nearby: Holds::pack(&self.session.nearby(), self.session.blocks()),
+            nearby: Holds::pack(&self.session.nearby(cx.now), self.session.blocks()),
             meta,
             wants,
             can_read: wants && cx.ready && self.wish.is_some_and(|wish| wish.can_read),
@@ -51,7 +51,7 @@ impl Task {
                 .reads
                 .values()
                 .filter(|read| read.purpose == Purpose::Leased)
-                .map(|read| read.lease.clone())
+                .map(Read::rest)
                 .collect(),
             max_age_ms: self.wish.map_or(u64::MAX, |wish| millis(wish.max_age)),
             validated_ms: self
@@ -102,13 +102,12 @@ impl Task {
                 meta,
                 lease,
                 announce,
-                ..
+                readers,
             } => {
+                self.session.readers = readers;
                 self.registration
                     .welcomed(cx.now, self.is_wanted() && !self.complete_told);
-                for read in self.reads.values_mut() {
-                    read.answered = cx.now;
-                }
+                self.home_lives(cx);
                 self.announces |= announce;
                 self.heard |= registered.request != 0;
                 if self.wish.is_some() || !self.session.have.is_empty() {
@@ -117,8 +116,14 @@ impl Task {
                     self.decline_lease(cx, from, lease.id);
                 }
             }
-            Outcome::Redirect { home } => self.registration.redirected(cx.now, home),
-            Outcome::NotYet | Outcome::Busy => self.registration.not_yet(cx.now),
+            Outcome::Redirect { home } => {
+                self.home_lives(cx);
+                self.registration.redirected(cx.now, home);
+            }
+            Outcome::NotYet | Outcome::Busy => {
+                self.home_lives(cx);
+                self.registration.not_yet(cx.now);
+            }
             Outcome::Report => {
                 self.registration.heard();
                 self.registration.hurry(cx.now);
@@ -136,6 +141,13 @@ impl Task {
                 self.fail(cx, failure);
             }
             Outcome::LeaseGone { .. } => {}
+        }
+    }
+
+    /// Somebody answers for the home: reads go on.
+    fn home_lives(&mut self, cx: &Context<'_>) {
+        for read in self.reads.values_mut() {
+            read.answered = cx.now;
         }
     }
 

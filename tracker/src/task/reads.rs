@@ -1,5 +1,7 @@
 //! This node's own reads of the source for a task: what they bring, and how they end.
 
+use std::time::Duration;
+
 use super::Task;
 use crate::blocks::BlockSet;
 use crate::context::Context;
@@ -9,18 +11,49 @@ use crate::meta::{Meta, SourceFailure, SourceHead};
 use crate::output::{Origin, Output, ReadPlan, TaskFailure};
 use crate::reads::{HOME_PATIENCE, Purpose, REPORT_PERIOD, Read, Unsigned};
 
+/// How long a home may take to answer the last report of a read, before it is asked whether it lives.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
+
 impl Task {
     pub(super) fn begin_read(&mut self, cx: &mut Context<'_>, lease: &Lease, purpose: Purpose) {
         if self.reads.contains_key(&lease.id) {
             return;
         }
+        let lease = if purpose == Purpose::Leased {
+            self.without_what_is_near(cx, lease)
+        } else {
+            lease.clone()
+        };
         let read = Read::new(lease.clone(), purpose, cx.now);
+        let nothing_left = matches!(&lease.extent, Extent::Blocks { run, .. } if run.is_empty());
+        let id = lease.id;
+        self.reads.insert(id, read);
+        if nothing_left {
+            self.end_read(cx, id, Some(LeaseEnd::Done));
+            return;
+        }
         cx.out.push_back(Output::ReadSource {
             task: self.id,
-            lease: lease.clone(),
+            lease,
         });
-        self.reads.insert(lease.id, read);
         self.sync_reading();
+    }
+
+    /// Shortens a lease by the blocks at its begin that are here already, or with neighbours that live.
+    ///
+    /// A home leases again what a reader did not report; that one may have read and spread more before it died.
+    fn without_what_is_near(&self, cx: &Context<'_>, lease: &Lease) -> Lease {
+        let mut lease = lease.clone();
+        if let Extent::Blocks { meta, run } = &mut lease.extent
+            && !meta.single
+            && meta.ranges
+            && Some(meta.version) == self.version()
+        {
+            let mut near = self.session.nearby(cx.now);
+            near.unite(&self.session.have);
+            run.start = near.first_absent(run.start).0.min(run.end);
+        }
+        lease
     }
 
     /// Blocks under own reads are not asked of peers.
@@ -138,6 +171,9 @@ impl Task {
             self.session.gain(cx, block);
             self.tell_progress(cx);
         }
+        if self.reads.get(&lease).is_some_and(|read| read.may_report(cx.now)) {
+            self.report(cx, lease, None);
+        }
         unsigned
     }
 
@@ -207,7 +243,7 @@ impl Task {
             Purpose::Clearance => {
                 if self.may_take() && !self.session.is_complete() {
                     self.session.want(cx.now);
-                    self.session.tell_wants(cx);
+                    self.session.tell_all(cx, None);
                     self.registration.hurry(cx.now);
                 }
             }
@@ -243,6 +279,7 @@ impl Task {
         self.report(cx, lease, end);
         self.forget_read(lease);
         self.sync_reading();
+        self.session.make_room(cx);
     }
 
     /// Forgets a read, but not what it brought: a block that is held and never signed could be given to nobody.
@@ -282,7 +319,11 @@ impl Task {
             unspread,
             end,
         };
+        let ends = report.end.is_some();
         cx.send(home, Message::LeaseReport(report));
+        if ends {
+            self.registration.expect_answer(cx.now + ANSWER_PATIENCE);
+        }
     }
 
     pub(super) fn tick_reads(&mut self, cx: &mut Context<'_>) {

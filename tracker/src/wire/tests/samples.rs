@@ -9,14 +9,14 @@ use crate::context::Chance;
 use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::layout::Layout;
 use crate::message::{
-    Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe,
-    HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register, Registered,
+    AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
+    HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register, Registered,
     SignedBatch, TableCopy, Want,
 };
 use crate::meta::{Meta, SourceFailure, Validators};
 
 /// Kinds of messages.
-pub(super) const KINDS: usize = 16;
+pub(super) const KINDS: usize = 17;
 
 /// Chance, and what can be made of it.
 pub(super) struct Draw(Chance);
@@ -153,7 +153,7 @@ impl Draw {
                 meta: self.maybe(Self::meta),
                 lease: self.maybe(Self::lease),
                 announce: self.coin(),
-                read_blocks: u64::from(self.number()),
+                readers: self.number(),
             },
             1 => Outcome::Redirect { home: self.peer() },
             2 => Outcome::NotYet,
@@ -309,7 +309,12 @@ impl Draw {
             12 => Message::Room(task),
             13 => Message::Cancel(self.cancel()),
             14 => Message::Refuse(self.cancel()),
-            _ => Message::Bye(task),
+            15 => Message::Bye(task),
+            _ => Message::AskDigests(AskDigests {
+                task,
+                version: self.version(),
+                runs: self.some(5, Self::run),
+            }),
         }
     }
 }

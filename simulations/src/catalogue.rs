@@ -1,0 +1,287 @@
+//! The scenarios that every change must pass, by name: what happens in each, and what must come of it.
+//!
+//! Tests run them at fixed seeds, the program's `sweep` at as many as one likes.
+
+use std::time::Duration;
+
+use crate::report::Report;
+use crate::scenario::{Fault, Membership, Scenario, SourceKind, When};
+
+/// Outputs that one input may set off in a machine beyond a few for each node of the world.
+const BURST: usize = 400;
+/// What a run without faults may take from the source.
+const ONE_COPY: f64 = 1.0;
+
+/// A scenario, and what must come of it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Names the case in tests and on the command line.
+    pub name: &'static str,
+    /// What happens.
+    pub scenario: Scenario,
+    /// Copies that may leave the source.
+    pub copies: f64,
+    /// The 99th percentile of the survivors' times, in bounds, where it matters.
+    pub p99: Option<f64>,
+    /// Virtual seconds from the first start to the last end, where they matter.
+    pub seconds: Option<f64>,
+}
+
+impl Case {
+    fn new(name: &'static str, copies: f64, scenario: Scenario) -> Self {
+        Self {
+            name,
+            scenario,
+            copies,
+            p99: None,
+            seconds: None,
+        }
+    }
+
+    fn within(self, p99: f64) -> Self {
+        Self {
+            p99: Some(p99),
+            ..self
+        }
+    }
+
+    fn in_seconds(self, seconds: f64) -> Self {
+        Self {
+            seconds: Some(seconds),
+            ..self
+        }
+    }
+
+    /// The same case with other chance.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.scenario.seed = seed;
+        self
+    }
+
+    /// What a run of it did that it must not do, in words; empty if all is well.
+    pub fn judge(&self, report: &Report) -> Vec<String> {
+        let mut problems = soundness(&self.scenario, report);
+        let mut check = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        check(
+            report.finished == report.survivors,
+            format!("{} of {} finish", report.finished, report.survivors),
+        );
+        check(
+            report.copies <= self.copies,
+            format!("{:.4} copies, at most {}", report.copies, self.copies),
+        );
+        if let Some(p99) = self.p99 {
+            check(
+                report.p99 <= p99,
+                format!("p99 {:.4} bounds, at most {p99}", report.p99),
+            );
+        }
+        if let Some(seconds) = self.seconds {
+            check(
+                report.virtual_s <= seconds,
+                format!("{:.3} s, at most {seconds}", report.virtual_s),
+            );
+        }
+        problems
+    }
+}
+
+/// What holds in every world, whatever happens in it.
+pub fn soundness(scenario: &Scenario, report: &Report) -> Vec<String> {
+    let mut problems = report.violations.clone();
+    if report.wrong_blocks > 0 {
+        problems.push(format!("{} wrong blocks are kept", report.wrong_blocks));
+    }
+    if report.finished + report.failed != report.survivors {
+        problems.push(format!(
+            "{} finished and {} failed of {}",
+            report.finished, report.failed, report.survivors
+        ));
+    }
+    if report.longest_burst > BURST + 4 * scenario.nodes {
+        problems.push(format!("a burst of {} outputs", report.longest_burst));
+    }
+    problems
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A crowd that knows each other from the start and hears of deaths after ten seconds: hosts and source of 100 Mbit/s.
+pub fn crowd(nodes: usize, file_bytes: u64, faults: Vec<Fault>) -> Scenario {
+    Scenario {
+        nodes,
+        file_bytes,
+        membership: Membership::Told {
+            detection: Duration::from_secs(10),
+        },
+        faults,
+        seed: 7,
+        ..Scenario::default()
+    }
+}
+
+/// The usual crowd of issue and documentation: 200 MB, hosts of 200 Mbit/s, a source of 4 Gbit/s.
+pub fn usual(nodes: usize, faults: Vec<Fault>) -> Scenario {
+    Scenario {
+        host_bits_per_sec: 200_000_000,
+        source_bits_per_sec: 4_000_000_000,
+        ..crowd(nodes, 200_000_000, faults)
+    }
+}
+
+/// Every case, the small ones first.
+pub fn catalogue() -> Vec<Case> {
+    let mut cases = small_crowds();
+    cases.extend(deaths());
+    cases.extend(sources());
+    cases.extend(large());
+    cases
+}
+
+const SMALL: u64 = 20_000_000;
+
+fn small_crowds() -> Vec<Case> {
+    let fast = |scenario| Scenario {
+        source_bits_per_sec: 1_000_000_000,
+        ..scenario
+    };
+    let spread = |seconds| Scenario {
+        spread: Duration::from_secs(seconds),
+        ..fast(crowd(20, SMALL, Vec::new()))
+    };
+    vec![
+        Case::new("lone", ONE_COPY, crowd(1, SMALL, Vec::new())).within(1.05),
+        Case::new("two", ONE_COPY, crowd(2, SMALL, Vec::new())).within(1.15),
+        Case::new("eight", ONE_COPY, crowd(8, SMALL, Vec::new())).within(1.15),
+        Case::new("eight-5mb", ONE_COPY, crowd(8, 5_000_000, Vec::new())).within(1.3),
+        Case::new("eight-100mb", ONE_COPY, crowd(8, 100_000_000, Vec::new())).within(1.05),
+        Case::new(
+            "thirty-with-gossip",
+            ONE_COPY,
+            Scenario {
+                membership: Membership::Gossip,
+                ..fast(crowd(30, SMALL, Vec::new()))
+            },
+        )
+        .within(1.15),
+        Case::new("spread-1s", ONE_COPY, spread(1)).within(1.2),
+        Case::new("spread-10s", ONE_COPY, spread(10)).within(1.2),
+        Case::new("spread-60s", ONE_COPY, spread(60)).within(1.2),
+        Case::new("one-block", ONE_COPY, crowd(30, 10_000, Vec::new())).in_seconds(0.5),
+        Case::new("one-piece", ONE_COPY, crowd(30, 3_000_000, Vec::new())),
+        Case::new("empty", 0.0, crowd(5, 0, Vec::new())).in_seconds(0.5),
+    ]
+}
+
+fn deaths() -> Vec<Case> {
+    let fast = |faults| Scenario {
+        source_bits_per_sec: 1_000_000_000,
+        ..crowd(20, SMALL, faults)
+    };
+    let crash = |at, share| Fault::Crash {
+        at: millis(at),
+        share,
+    };
+    let mut cases = vec![
+        Case::new("tenth-dies", 1.02, fast(vec![crash(800, 0.1)])).within(1.5),
+        Case::new("half-dies", 1.02, fast(vec![crash(800, 0.5)])).within(2.0),
+        Case::new(
+            "tenth-dies-with-gossip",
+            1.02,
+            Scenario {
+                membership: Membership::Gossip,
+                ..fast(vec![crash(800, 0.1)])
+            },
+        ),
+        Case::new("tenth-dies-early", 1.15, fast(vec![crash(100, 0.1)])),
+        Case::new("two-of-eight-die", 1.15, crowd(8, 16_000_000, vec![crash(640, 0.25)])),
+        Case::new(
+            "homes-die",
+            1.15,
+            crowd(
+                10,
+                SMALL,
+                [50, 700, 1500]
+                    .map(|at| Fault::HomeDies { at: millis(at) })
+                    .to_vec(),
+            ),
+        ),
+    ];
+    for (name, at) in [
+        ("home-dies-5ms", 5),
+        ("home-dies-25ms", 25),
+        ("home-dies-100ms", 100),
+        ("home-dies-400ms", 400),
+    ] {
+        let scenario = crowd(10, SMALL, vec![Fault::HomeDies { at: millis(at) }]);
+        cases.push(Case::new(name, 1.15, scenario).in_seconds(1.6 * 1.25 + 2.5));
+    }
+    for (name, at) in [
+        ("reader-dies-30ms", 30),
+        ("reader-dies-300ms", 300),
+        ("reader-dies-900ms", 900),
+    ] {
+        let scenario = crowd(10, SMALL, vec![Fault::ReaderDies { at: millis(at) }]);
+        cases.push(Case::new(name, 1.15, scenario));
+    }
+    for (name, when) in [("source-gone-read", When::Read), ("source-gone-on-two", When::OnTwo)] {
+        let scenario = crowd(10, SMALL, vec![Fault::SourceGone { when }]);
+        cases.push(Case::new(name, ONE_COPY, scenario));
+    }
+    cases
+}
+
+fn sources() -> Vec<Case> {
+    let from = |source| Scenario {
+        source,
+        ..crowd(10, SMALL, Vec::new())
+    };
+    vec![
+        Case::new(
+            "no-ranges",
+            1.02,
+            from(SourceKind {
+                ranges: false,
+                ..SourceKind::default()
+            }),
+        ),
+        Case::new(
+            "no-validator",
+            1.02,
+            from(SourceKind {
+                validator: false,
+                ..SourceKind::default()
+            }),
+        ),
+    ]
+}
+
+/// Large worlds: minutes, not seconds.
+fn large() -> Vec<Case> {
+    let crash = |at, share| Fault::Crash {
+        at: millis(at),
+        share,
+    };
+    let from = |mbit: u64| Scenario {
+        source_bits_per_sec: mbit * 1_000_000,
+        ..usual(1000, Vec::new())
+    };
+    vec![
+        Case::new("crowd-10", ONE_COPY, usual(10, Vec::new())).within(1.02),
+        Case::new("crowd-100", ONE_COPY, usual(100, Vec::new())).within(1.04),
+        Case::new("crowd-1000", ONE_COPY, usual(1000, Vec::new())).within(1.06),
+        Case::new("source-100", ONE_COPY, from(100)).within(1.05),
+        Case::new("source-200", ONE_COPY, from(200)).within(1.13),
+        Case::new("source-400", ONE_COPY, from(400)).within(1.08),
+        Case::new("crash-10", 1.02, usual(1000, vec![crash(4000, 0.1)])).within(1.1),
+        Case::new("crash-50", 1.02, usual(1000, vec![crash(4000, 0.5)])).within(1.18),
+        Case::new("crash-while-read", 1.05, usual(1000, vec![crash(300, 0.1)])),
+    ]
+}

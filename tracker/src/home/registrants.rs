@@ -1,0 +1,159 @@
+//! Who wants or holds a task, as its home knows them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dfnode_gossip::{Now, PeerId};
+
+use crate::blocks::BlockSet;
+use crate::context::Chance;
+
+/// Peers that announce one task by gossip.
+const MAX_ANNOUNCERS: usize = 16;
+
+/// One node that wants or holds the task.
+#[derive(Debug)]
+pub(super) struct Registrant {
+    pub(super) heard: Now,
+    /// When it last said what it holds.
+    pub(super) told: Now,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) wants: bool,
+    pub(super) can_read: bool,
+    /// What it held when it last registered, of the table's version.
+    pub(super) holds: BlockSet,
+    /// What its neighbours held then.
+    pub(super) nearby: BlockSet,
+    /// How often it was named to others.
+    pub(super) named: u32,
+    pub(super) announces: bool,
+    /// Its fresh blocks have not left it yet: no further lease.
+    pub(super) unspread: u32,
+    /// When it was asked whether it lives.
+    pub(super) asked: Option<Now>,
+    /// The oldest validation that it accepts.
+    pub(super) max_age: Duration,
+}
+
+impl Registrant {
+    const fn new(now: Now, announces: bool) -> Self {
+        Self {
+            heard: now,
+            told: now,
+            addr: None,
+            wants: false,
+            can_read: false,
+            holds: BlockSet::new(),
+            nearby: BlockSet::new(),
+            named: 0,
+            announces,
+            unspread: 0,
+            asked: None,
+            max_age: Duration::ZERO,
+        }
+    }
+}
+
+impl Registrant {
+    /// Whether it may be given a lease: it wants blocks, can read, and owes no sign of life.
+    pub(super) const fn may_read(&self) -> bool {
+        self.wants && self.can_read && self.asked.is_none()
+    }
+}
+
+/// All registrants of a table: by name, and in a row to draw lots from.
+#[derive(Debug, Default)]
+pub(super) struct Registrants {
+    by_peer: BTreeMap<PeerId, Registrant>,
+    row: Vec<PeerId>,
+    announcers: usize,
+}
+
+impl Registrants {
+    pub(super) fn len(&self) -> usize {
+        self.row.len()
+    }
+
+    pub(super) fn contains(&self, peer: &PeerId) -> bool {
+        self.by_peer.contains_key(peer)
+    }
+
+    pub(super) fn get(&self, peer: &PeerId) -> Option<&Registrant> {
+        self.by_peer.get(peer)
+    }
+
+    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Registrant> {
+        self.by_peer.get_mut(peer)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Registrant)> {
+        self.by_peer.iter()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Registrant> {
+        self.by_peer.values()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Registrant> {
+        self.by_peer.values_mut()
+    }
+
+    /// The registrant of that name, entered if it was not.
+    pub(super) fn enter(&mut self, now: Now, peer: PeerId) -> &mut Registrant {
+        self.by_peer.entry(peer).or_insert_with(|| {
+            let announces = self.announcers < MAX_ANNOUNCERS;
+            self.announcers += usize::from(announces);
+            self.row.push(peer);
+            Registrant::new(now, announces)
+        })
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, peer: &PeerId) -> bool {
+        let Some(gone) = self.by_peer.remove(peer) else {
+            return false;
+        };
+        self.announcers -= usize::from(gone.announces);
+        if let Some(at) = self.row.iter().position(|one| one == peer) {
+            self.row.swap_remove(at);
+        }
+        true
+    }
+
+    /// Empties the table, and tells who was in it.
+    pub(super) fn take(&mut self) -> Vec<PeerId> {
+        std::mem::take(self).by_peer.into_keys().collect()
+    }
+
+    /// Those who want blocks.
+    pub(super) fn wanting(&self) -> Vec<PeerId> {
+        self.iter()
+            .filter(|(_, known)| known.wants)
+            .map(|(peer, _)| *peer)
+            .collect()
+    }
+
+    /// Up to `count` different registrants, each alike; all of them if there are no more.
+    pub(super) fn some(&self, chance: &mut Chance, count: usize) -> Vec<PeerId> {
+        if self.row.len() <= count {
+            return self.by_peer.keys().copied().collect();
+        }
+        let mut drawn: Vec<PeerId> = (0..count)
+            .filter_map(|_| chance.choose(&self.row))
+            .collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        drawn
+    }
+
+    /// Every block that some registrant said it or a neighbour of it holds.
+    pub(super) fn held(&self) -> BlockSet {
+        let mut held = BlockSet::new();
+        for known in self.values() {
+            held.unite(&known.holds);
+            held.unite(&known.nearby);
+        }
+        held
+    }
+}
