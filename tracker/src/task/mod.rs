@@ -147,6 +147,17 @@ impl Task {
         }
     }
 
+    /// A block that was here is damaged: whoever waits for the task waits for it again, and the home, which goes by
+    /// what it was told, is told otherwise.
+    pub(crate) fn lose_block(&mut self, now: Now, block: BlockIndex) {
+        self.session.have.remove(block);
+        self.complete_told = false;
+        if self.wish.is_some() {
+            self.session.want(now);
+        }
+        self.registration.hurry(now);
+    }
+
     /// Tells callers that every block is here, once.
     fn finish(&mut self, cx: &mut Context<'_>) {
         if !self.session.is_complete()
