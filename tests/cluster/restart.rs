@@ -1,10 +1,12 @@
 //! Nothing verified is lost.
 
+use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use dfnode_node::get::{GetEvent, GetRequest};
 
-use crate::cluster::{Cluster, ME, eventually};
+use crate::cluster::{Cluster, ME, eventually, get};
 use crate::origin::{Origin, Resource, noise};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,4 +71,92 @@ async fn a_node_that_was_killed_is_known_again_when_it_returns() {
         returned.status().await.peers == 2
     })
     .await;
+}
+
+/// Overwrites a few bytes of the only file in a node's cache.
+fn damage(cluster: &Cluster, index: usize, at: u64) {
+    let folder = cluster.config(index).data.join("cache");
+    let mut files = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let file = files
+        .find(|path| path.file_name().unwrap().len() > 64)
+        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(b"rotten", at).unwrap();
+}
+
+/// File systems stamp changes by a coarse clock.
+async fn let_the_stamp_age() {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_damaged_while_the_node_was_down_is_never_handed_out() {
+    let file = noise(5_000_000, 32);
+    let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
+    let mut cluster = Cluster::start(2).await;
+    let url = origin.url("/file");
+    cluster.get(1, url.clone()).await.unwrap();
+    cluster.stop(1).await;
+    damage(&cluster, 1, 2_000_000);
+    cluster.restart(1).await;
+    cluster.meet().await;
+    let got = cluster.get(1, url.clone()).await.unwrap();
+    assert!(got.bytes == file, "wrong bytes were handed out");
+    let fetched = 5_000_000 - got.summary.from_cache;
+    assert!((1..=300_000).contains(&fetched), "{:?}", got.summary);
+    // Nor is it sent to a peer, who would take the sender for a liar.
+    let_the_stamp_age().await;
+    damage(&cluster, 1, 4_000_000);
+    assert!(cluster.get(0, url).await.unwrap().bytes == file);
+    let peers = cluster.node(0).peers().await;
+    assert!(peers.iter().all(|peer| !peer.isolated), "{peers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_while_the_node_runs_is_never_handed_out() {
+    let file = noise(5_000_000, 33);
+    let origin = Origin::start(&[("/file", Resource::file(&file))]).await;
+    let cluster = Cluster::start(1).await;
+    let url = origin.url("/file");
+    cluster.get(0, url.clone()).await.unwrap();
+    let_the_stamp_age().await;
+    damage(&cluster, 0, 3_000_000);
+    let mut request = GetRequest::new(url.clone());
+    request.range = Some((2_900_000, Some(3_100_000)));
+    let got = get(&cluster.node(0), request).await.unwrap();
+    assert!(got.bytes[2_900_000..] == file[2_900_000..=3_100_000]);
+    let_the_stamp_age().await;
+    damage(&cluster, 0, 1_000_000);
+    assert!(cluster.get(0, url).await.unwrap().bytes == file);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_while_a_get_runs_is_fetched_again_by_it() {
+    let file = noise(6_000_000, 34);
+    let origin = Origin::start(&[("/file", Resource::file(&file).slowly(4_000_000))]).await;
+    let cluster = Cluster::start(1).await;
+    let url = origin.url("/file");
+    let mut running = cluster
+        .node(0)
+        .get(ME, GetRequest::new(url.clone()))
+        .await
+        .unwrap();
+    let (mut last, mut is_damaged) = (None, false);
+    loop {
+        match running.next().await.unwrap().unwrap() {
+            GetEvent::Started(started) => last = Some(started.file.0),
+            GetEvent::Progress(progress) if progress.done_bytes > 2_000_000 && !is_damaged => {
+                damage(&cluster, 0, 1_000_000);
+                is_damaged = true;
+            }
+            GetEvent::Progress(_) | GetEvent::Restarted => {}
+            GetEvent::Done(_) => break,
+        }
+    }
+    // Whoever copies the file at the end gets what was verified.
+    let mut bytes = vec![0; 6_000_000];
+    last.unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    assert!(is_damaged && bytes == file);
 }

@@ -117,7 +117,7 @@ impl Session {
                 }
                 Ok(GetEvent::Restarted) => {
                     self.progress
-                        .note("the content changed at the source: starting over");
+                        .note("what came so far does not count any more: starting over");
                     self.write(0, Output::restart).await?;
                 }
                 Err(Ended::Failed(error)) => return Err(Attempt::Failed(Failure::from(error))),

@@ -7,9 +7,10 @@ use dfnode_tracker::{TaskId, Tracker as _, Wish};
 use tokio::sync::watch;
 use tracing::{info, info_span};
 
+use super::audit::Audit;
 use super::credentials::{Credential, task_of};
 use super::direct;
-use super::pump::{Gate, Pump, Told};
+use super::pump::{Gate, Pump, Told, clip, wanted};
 use super::tasks::{Entry, Waiting};
 use super::{Driver, Report};
 use crate::get::{Caller, DownloadSender, GetError, GetRequest, SourcePolicy};
@@ -122,6 +123,11 @@ impl Driver {
             timeout: request.timeout,
             wait_for_validation: entry.complete,
             stop: self.parts.stop.clone(),
+            audit: Audit::new(
+                self.parts.clone(),
+                task,
+                &clip(&had, &wanted(request.range, None)),
+            ),
             told: Told::at(now, &entry.news.borrow(), had),
             news: entry.news.subscribe(),
             stats: Arc::clone(&self.parts.stats),
@@ -189,7 +195,7 @@ impl Driver {
             .get(&task)
             .is_none_or(|entry| entry.callers.is_empty());
         if is_last {
-            self.tasks.touch(&task);
+            let _always_told = self.tasks.touch(&task);
             self.parts.store.touch(task);
             let is_stored = self.parts.store.progress(task).is_some();
             if let Some(entry) = self.tasks.entries.get_mut(&task) {

@@ -225,6 +225,26 @@ impl Driver {
         let parts = self.parts.clone();
         self.parts.spawn(async move {
             let found = whole_digest::of_task(&parts.store, task, &meta, &wanted).await;
+            let is_wrong = |got: &Digest| {
+                wanted
+                    .iter()
+                    .any(|wanted| same_kind(got, wanted) && got != wanted)
+            };
+            if found.as_ref().is_ok_and(|found| found.iter().any(is_wrong)) {
+                // Before anybody is suspected of having signed what is wrong: it may be this disk.
+                let damaged = parts
+                    .store
+                    .audit(task, 0..u64::MAX)
+                    .await
+                    .unwrap_or_default();
+                for block in &damaged {
+                    let block = *block;
+                    parts.report(Report::Damaged { task, block }).await;
+                }
+                if !damaged.is_empty() {
+                    return;
+                }
+            }
             let found = found.map_err(|error| error.to_string());
             parts
                 .report(Report::Checked {
@@ -285,7 +305,7 @@ impl Driver {
         info!(task = %task.short(), "task complete");
         entry.news.send_modify(|news| {
             news.completions += 1;
-            news.completed = news.attempt;
+            news.completed = Some(news.attempt);
         });
         self.parts.store.complete(task);
     }
@@ -295,8 +315,11 @@ impl Driver {
         warn!(task = %task.short(), %block, "a block was damaged on disk");
         if let Some(entry) = self.tasks.entries.get_mut(&task) {
             entry.complete = false;
-            // What the whole hashed to is to be shown again.
-            entry.news.send_modify(|news| news.digests.clear());
+            // That it is whole, and what that hashes to, is to be shown again.
+            entry.news.send_modify(|news| {
+                news.completed = None;
+                news.digests.clear();
+            });
         }
         self.tracker.handle_block_damaged(now, &task, block);
     }

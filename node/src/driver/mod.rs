@@ -6,6 +6,7 @@
 
 mod access;
 mod activity;
+mod audit;
 mod credentials;
 mod cutter;
 mod direct;
@@ -249,6 +250,7 @@ impl Driver {
             self.close_idle_links(now);
             self.remember_members();
             self.end_isolations(now);
+            self.parts.store.evict_idle();
             self.drain(now);
         }
         let is_busy = self.tasks.callers() + self.directs > 0 || self.sends.len() > 0;

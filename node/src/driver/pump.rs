@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Stats;
+use super::audit::{Audit, Audited};
 use crate::ambient::Clock;
 use crate::get::{
     CacheFile, DownloadSender, GetError, GetEvent, GetProgress, GetSummary, Gone, Started,
@@ -31,8 +32,8 @@ pub(super) struct News {
     pub(super) ready: Option<Ready>,
     /// Counts how often the task was found complete and current.
     pub(super) completions: u64,
-    /// The attempt that was found so last.
-    pub(super) completed: u64,
+    /// The attempt that was found so last, if it still is.
+    pub(super) completed: Option<u64>,
     /// What the whole hashes to, as far as anybody asked.
     pub(super) digests: Vec<Digest>,
     /// Counts failures.
@@ -83,6 +84,7 @@ pub(super) struct Pump {
     pub(super) stop: CancellationToken,
     pub(super) told: Told,
     pub(super) stats: Arc<Stats>,
+    pub(super) audit: Audit,
 }
 
 /// What the caller knows already.
@@ -185,6 +187,16 @@ impl Pump {
                 changed = self.news.changed() => changed.is_err(),
                 changed = self.gate.changed() => changed.is_err(),
                 () = changed(&mut written) => false,
+                audited = self.audit.next() => {
+                    match audited {
+                        Ok(audited) => self.note_damage(&audited),
+                        Err(error) => {
+                            self.sender.fail(error);
+                            return None;
+                        }
+                    }
+                    false
+                }
                 () = at(self.told.next_progress) => false,
             };
             if news_ended {
@@ -218,7 +230,7 @@ impl Pump {
             self.restart(&news)?;
         }
         let is_complete =
-            news.completions > self.told.completions && news.completed == news.attempt;
+            news.completions > self.told.completions && news.completed == Some(news.attempt);
         let Some(ready) = &news.ready else {
             return Ok(Step::Wait);
         };
@@ -236,6 +248,7 @@ impl Pump {
             self.sender.send(GetEvent::Restarted)?;
         }
         self.wait_for_validation = false;
+        self.audit.restart();
         let completions = self.told.completions;
         self.told = Told {
             began: self.told.began,
@@ -245,6 +258,20 @@ impl Pump {
         };
         (self.told.from_peers, self.told.from_source) = (0, 0);
         Ok(())
+    }
+
+    /// Some of what lay in the file is not what was verified once.
+    fn note_damage(&mut self, audited: &Audited) {
+        if !audited.damaged.is_empty() {
+            let runs = self.audit.still_there();
+            let left = |had: &Range<u64>| clip(&runs, had);
+            self.told.had = self.told.had.iter().flat_map(left).collect();
+        }
+        if !audited.were_seen {
+            // Each block that the store drops counts as an epoch: this caller read none of them.
+            let dropped = u32::try_from(audited.damaged.len()).unwrap_or(u32::MAX);
+            self.told.epoch = self.told.epoch.map(|epoch| epoch.wrapping_add(dropped));
+        }
     }
 
     fn start(&mut self, ready: &Ready) -> Result<(), Gone> {
@@ -295,8 +322,9 @@ impl Pump {
             Written::Gone => return Ok(Step::Wait),
         }
         let length = ready.meta.layout.length();
-        let wanted = self.wanted(length);
+        let wanted = wanted(self.range, length);
         let runs = clip(&ready.written.borrow().byte_runs(), &wanted);
+        let runs = beyond(&runs, &self.audit.unseen());
         let done_bytes = bytes_in(&runs);
         let cached = bytes_in(&clip(&self.told.had, &wanted));
         self.told.next_progress = None;
@@ -318,6 +346,10 @@ impl Pump {
         }
         let is_all = length.is_some() && done_bytes == wanted.end - wanted.start;
         if !is_all || !is_complete && (self.range.is_none() || self.digest.is_some()) {
+            return Ok(Step::Wait);
+        }
+        let is_checked = |wanted: &Digest| news.digests.iter().any(|got| same_kind(got, wanted));
+        if !self.digest.as_ref().is_none_or(is_checked) || !self.audit.close(&wanted) {
             return Ok(Step::Wait);
         }
         self.end(news, &ready.meta, done_bytes, cached)?;
@@ -372,14 +404,6 @@ impl Pump {
         self.sender.send(GetEvent::Done(summary))
     }
 
-    /// The bytes of the file that the caller asked for.
-    fn wanted(&self, length: Option<u64>) -> Range<u64> {
-        let end = length.unwrap_or(u64::MAX);
-        let (first, last) = self.range.unwrap_or((0, None));
-        let stop = last.map_or(end, |last| last.saturating_add(1).min(end));
-        first.min(stop)..stop
-    }
-
     /// How `fresh` bytes divide into those of peers and those of the source.
     fn split(&self, news: &News, fresh: u64) -> (u64, u64) {
         let source = news
@@ -397,6 +421,14 @@ impl Pump {
             (peers, fresh - peers)
         }
     }
+}
+
+/// The bytes of the file that a caller asked for.
+pub(super) fn wanted(range: Option<(u64, Option<u64>)>, length: Option<u64>) -> Range<u64> {
+    let end = length.unwrap_or(u64::MAX);
+    let (first, last) = range.unwrap_or((0, None));
+    let stop = last.map_or(end, |last| last.saturating_add(1).min(end));
+    first.min(stop)..stop
 }
 
 fn ready_is_old(news: &News, told: &Told) -> bool {
@@ -438,7 +470,7 @@ fn bytes_in(runs: &[Range<u64>]) -> u64 {
 }
 
 /// The parts of sorted `runs` that lie within `window`.
-fn clip(runs: &[Range<u64>], window: &Range<u64>) -> Vec<Range<u64>> {
+pub(super) fn clip(runs: &[Range<u64>], window: &Range<u64>) -> Vec<Range<u64>> {
     runs.iter()
         .map(|run| run.start.max(window.start)..run.end.min(window.end))
         .filter(|run| run.start < run.end)

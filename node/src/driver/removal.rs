@@ -102,7 +102,8 @@ impl Driver {
         let url = about.url.as_deref().and_then(|url| Url::parse(url).ok());
         let mut entry = Entry::new(url, Limiter::of(self.parts.limits.task));
         entry.meta = Some(meta.clone());
-        entry.complete = complete;
+        // Blocks follow the mark to the disk: a crash may have come in between.
+        entry.complete = complete && meta.layout.blocks() == Some(have.len());
         // Whose credentials these were is not remembered: root alone may see it until it is asked for.
         entry.owner = about.credentialed.then_some(0);
         entry.last_used_unix_ms = used_at_ms;

@@ -42,7 +42,10 @@ impl Driver {
         };
         self.links.touch(now, &key.to);
         let parts = self.parts.clone();
+        // What is being served is not evicted.
+        let in_use = self.parts.store.hold(key.task);
         let running = self.parts.spawn(async move {
+            let _in_use = in_use;
             let sent = upload(&parts, &link, key, version).await;
             parts.report(Report::Sent { key, sent }).await;
         });
@@ -64,7 +67,9 @@ impl Driver {
             return;
         }
         self.links.touch(now, &key.to);
-        self.tasks.touch(&key.task);
+        if self.tasks.touch(&key.task) {
+            self.parts.store.touch(key.task);
+        }
         if let Some(bytes) = sent {
             self.parts.stats.to_peers.add(bytes);
             self.peers.sent(key.to, bytes);

@@ -20,6 +20,8 @@ use crate::store::Pin;
 pub(super) const PROOF_AGE: Duration = Duration::from_mins(1);
 /// How long it counts while the source cannot be asked.
 pub(super) const PROOF_AGE_SOURCE_DOWN: Duration = Duration::from_mins(10);
+/// How far apart the uses are that the store is told of: each costs it a line in its index.
+const USE_NOTED_EVERY_MS: u64 = 10_000;
 /// Proofs kept for one task.
 const MAX_PROOFS: usize = 1024;
 
@@ -50,6 +52,8 @@ pub(super) struct Entry {
     pub(super) limiter: Limiter,
     pub(super) givers: BTreeMap<dfnode_gossip::PeerId, u64>,
     pub(super) last_used_unix_ms: u64,
+    /// When the store was last told of a use.
+    use_noted_unix_ms: u64,
     proofs: BTreeMap<(VersionId, Credential), Now>,
 }
 
@@ -93,6 +97,7 @@ impl Entry {
             limiter,
             givers: BTreeMap::new(),
             last_used_unix_ms: unix_millis(),
+            use_noted_unix_ms: 0,
             proofs: BTreeMap::new(),
         }
     }
@@ -183,11 +188,18 @@ impl Tasks {
             .map_or_else(Limiter::unlimited, |entry| entry.limiter.clone())
     }
 
-    /// Notes that a task was of use.
-    pub(super) fn touch(&mut self, task: &TaskId) {
-        if let Some(entry) = self.entries.get_mut(task) {
-            entry.last_used_unix_ms = unix_millis();
+    /// Notes that a task was of use; `true` if the store is to be told, which it is not of each block.
+    pub(super) fn touch(&mut self, task: &TaskId) -> bool {
+        let Some(entry) = self.entries.get_mut(task) else {
+            return false;
+        };
+        let now = unix_millis();
+        entry.last_used_unix_ms = now;
+        let is_due = now.abs_diff(entry.use_noted_unix_ms) >= USE_NOTED_EVERY_MS;
+        if is_due {
+            entry.use_noted_unix_ms = now;
         }
+        is_due
     }
 
     /// Notes whom the source refused: the next read is made in another caller's name.

@@ -11,7 +11,7 @@ use dfnode_tracker::TaskId;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::entry::{Entry, Snapshot, Stamp};
+use super::entry::{Entry, Snapshot};
 use super::error::ReserveError;
 use super::index::Changes;
 use super::inner::Inner;
@@ -170,16 +170,7 @@ fn commit(inner: &Inner, work: &Work) -> Result<(), ()> {
             continue;
         };
         match sync(&snapshot) {
-            Ok(()) => {
-                if let Some(stamp) = snapshot
-                    .file
-                    .as_deref()
-                    .and_then(|file| Stamp::of(file).ok())
-                {
-                    entry.settle(stamp, snapshot.writes);
-                }
-                taken.push((entry, snapshot));
-            }
+            Ok(()) => taken.push((entry, snapshot)),
             // After a failed sync nobody knows what of the file is on disk: none of it is believed.
             Err(error) => {
                 warn!(task = %entry.task, %error, "the disk of the cache failed to sync; the task is dropped");
@@ -198,25 +189,21 @@ fn commit(inner: &Inner, work: &Work) -> Result<(), ()> {
         warn!(%error, "cannot sync the folder of the cache");
     }
     let (entries, snapshots): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-    let mut rest = Vec::new();
+    let mut files = Vec::new();
     let mut changes = Changes {
         removed: work.doomed.clone(),
         tasks: Vec::new(),
     };
     for snapshot in snapshots {
-        rest.push((snapshot.file, snapshot.writes));
+        files.push(snapshot.file);
         changes.tasks.push(snapshot.change);
     }
     let Err(error) = inner.index.apply(&changes) else {
         return Ok(());
     };
     warn!(%error, "cannot write the index of the cache; trying again");
-    for ((entry, (file, writes)), change) in entries.iter().zip(rest).zip(changes.tasks) {
-        entry.undo_snapshot(Snapshot {
-            file,
-            change,
-            writes,
-        });
+    for ((entry, file), change) in entries.iter().zip(files).zip(changes.tasks) {
+        entry.undo_snapshot(Snapshot { file, change });
     }
     Err(())
 }

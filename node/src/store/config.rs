@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub struct StoreConfig {
     pub cache_bytes: u64,
     /// Bytes of the disk that are left to others, whatever `cache_bytes` says. Default: 1 GiB.
     pub free_floor_bytes: u64,
+    /// How long what nobody uses is kept; `None` for as long as there is room. Default: `None`.
+    pub idle_ttl: Option<Duration>,
     /// Threads that write. Default: 2; a file takes one writer at a time.
     pub writers: usize,
 }
@@ -29,6 +32,7 @@ impl Default for StoreConfig {
         Self {
             cache_bytes: 10 << 30,
             free_floor_bytes: DEFAULT_FLOOR_BYTES,
+            idle_ttl: None,
             writers: 2,
         }
     }

@@ -4,23 +4,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dfnode_tracker::{BlockIndex, Meta, TaskId, VersionId};
+use bytes::Bytes;
+use dfnode_tracker::{BlockDigest, BlockIndex, Meta, TaskId, VersionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::about::About;
 use super::committer::Committer;
-use super::entry::{Digests, Entry, Opening, Stamp};
+use super::entry::{Digests, Entry, Opening, Place};
 use super::error::{ReadError, ReserveError};
 use super::index::Index;
 use super::progress::WriteFailure;
 use super::writer::{Job, WriteQueue};
 use super::{StoreConfig, StoreEvent};
-use crate::ambient;
+use crate::ambient::{self, Clock};
 
 /// Reads between two rounds that close idle files: at most so many are open without being in use.
 const READS_PER_SWEEP: usize = 256;
@@ -234,7 +236,8 @@ impl Inner {
         loop {
             match self.judge_room(entry, need, self.free_bytes()) {
                 Room::Enough => return Ok(()),
-                Room::Evict(task) => self.evict(task),
+                // Should somebody have come to use it meanwhile, another is looked for.
+                Room::Evict(task) => drop(self.evict(task)),
                 Room::None(error) => return Err(error),
             }
         }
@@ -319,20 +322,43 @@ impl Inner {
         }
     }
 
+    /// Evicts what nobody used since `unix_ms` and nobody uses now.
+    pub(super) fn evict_unused_since(&self, unix_ms: u64) {
+        let stale: Vec<TaskId> = {
+            let rack = self.rack();
+            let is_stale = |slot: &Slot| slot.entry.used_at_ms() < unix_ms;
+            let slots = rack.slots.iter().filter(|(_, slot)| is_stale(slot));
+            slots.map(|(task, _)| *task).collect()
+        };
+        for task in stale {
+            self.evict(task);
+        }
+    }
+
     /// Evicts the least used task, if there is one that may go.
     pub(super) fn evict_one(&self) -> bool {
         let victim = self.rack().least_used();
-        if let Some(task) = victim {
-            self.evict(task);
-        }
-        victim.is_some()
+        victim.is_some_and(|task| self.evict(task))
     }
 
-    pub(super) fn evict(&self, task: TaskId) {
-        let freed_bytes = self.remove(task);
+    /// Evicts a task, unless somebody uses it by now.
+    fn evict(&self, task: TaskId) -> bool {
+        let taken = {
+            let mut rack = self.rack();
+            let may_go = rack
+                .slots
+                .get(&task)
+                .is_some_and(|slot| rack.is_evictable(task, slot));
+            may_go.then(|| rack.charge_nothing(task)).flatten()
+        };
+        let Some((entry, freed_bytes)) = taken else {
+            return false;
+        };
+        self.take_away(&entry, ReserveError::Gone);
         self.evicted_tasks.fetch_add(1, Ordering::Relaxed);
         debug!(%task, freed_bytes, "evicted");
         self.tell(StoreEvent::Evicted { task });
+        true
     }
 
     fn tell(&self, event: StoreEvent) {
@@ -363,10 +389,15 @@ impl Inner {
         let Some((entry, charge)) = slot else {
             return 0;
         };
-        self.queue.count_waiting(0, entry.remove(why));
-        unlink(&entry);
-        self.committer.doom(task);
+        self.take_away(&entry, why);
         charge
+    }
+
+    /// What is off the rack goes from the disk and out of the index.
+    fn take_away(&self, entry: &Entry, why: ReserveError) {
+        self.queue.count_waiting(0, entry.remove(why));
+        unlink(entry);
+        self.committer.doom(entry.task);
     }
 
     /// A block is in its file.
@@ -398,23 +429,57 @@ impl Inner {
         entry.keep_digests(stored)
     }
 
-    /// Compares what may have changed with its digests; returns what did, which is dropped. Blocking.
-    pub(super) fn audit(&self, entry: &Arc<Entry>) -> Result<Vec<BlockIndex>, ReadError> {
-        let stamp = entry.file().and_then(|file| Stamp::of(&file))?;
-        let (suspects, writes) = entry.suspects(stamp);
+    /// Compares what of `range` may have changed with its digests; returns what did, which is dropped. Blocking.
+    pub(super) fn audit(
+        &self,
+        entry: &Arc<Entry>,
+        range: &Range<u64>,
+    ) -> Result<Vec<BlockIndex>, ReadError> {
+        entry.look(Clock::now())?;
+        let (suspects, round) = entry.suspects(range);
         if suspects.is_empty() {
             return Ok(Vec::new());
         }
         let digests = self.digests(entry);
         let mut damaged = Vec::new();
         for block in suspects {
-            if !entry.prove(block, &digests)? {
+            if !entry.prove(block, &digests, round) {
                 self.discard(entry, block);
                 damaged.push(block);
             }
         }
-        entry.settle(stamp, writes);
         Ok(damaged)
+    }
+
+    /// A block's bytes from the file, compared with its digest if they are in doubt; `None` if damaged. Blocking.
+    pub(super) fn read(
+        &self,
+        entry: &Entry,
+        block: BlockIndex,
+        digest: Option<BlockDigest>,
+    ) -> Result<Option<Bytes>, ReadError> {
+        entry.look(Clock::now())?;
+        let round = entry.round();
+        let (range, exact, proven) = match entry.locate(block) {
+            Place::Memory(bytes) => return Ok(Some(bytes)),
+            Place::Nowhere => return Err(ReadError::Absent),
+            Place::File {
+                range,
+                exact,
+                proven,
+            } => (range, exact, proven),
+        };
+        let Some(bytes) = entry.read_range(&range, exact)? else {
+            return Ok(None);
+        };
+        let is_sound = match digest {
+            Some(digest) => BlockDigest::of(&bytes) == digest,
+            None => proven || self.digests(entry).allow(block, &bytes),
+        };
+        if is_sound && !proven {
+            entry.set_proven(block, round);
+        }
+        Ok(is_sound.then_some(bytes))
     }
 
     /// Drops a block that is not believed any more.
@@ -425,7 +490,6 @@ impl Inner {
 
     pub(super) fn pin(&self, task: TaskId) {
         *self.rack().pins.entry(task).or_insert(0) += 1;
-        self.touch(task);
     }
 
     pub(super) fn unpin(&self, task: TaskId) {
@@ -437,7 +501,6 @@ impl Inner {
         }
         rack.pins.remove(&task);
         drop(rack);
-        self.touch(task);
         if let Some(entry) = self.entry(task) {
             entry.close_idle();
         }

@@ -27,6 +27,7 @@ mod writer;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,7 @@ use self::entry::{Opening, Place};
 use self::inner::Inner;
 use self::lock::FolderLock;
 use self::writer::Job;
+use crate::ambient::{self, Clock};
 
 /// Bytes that may wait in memory to be written before [`Store::room`] asks to pause.
 const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
@@ -234,27 +236,10 @@ impl Store {
         match entry.locate(block) {
             Place::Memory(bytes) => Ok(bytes),
             Place::Nowhere => Err(ReadError::Absent),
-            Place::File {
-                range,
-                exact,
-                proven,
-            } => {
+            Place::File { .. } => {
                 let (inner, reader) = (Arc::clone(self.inner()), Arc::clone(&entry));
-                let read = spawn_blocking(move || {
-                    let Some(bytes) = reader.read_range(&range, exact)? else {
-                        return Ok(None);
-                    };
-                    let is_sound = match digest {
-                        Some(digest) => BlockDigest::of(&bytes) == digest,
-                        None => proven || inner.digests(&reader).allow(block, &bytes),
-                    };
-                    if is_sound && !proven {
-                        reader.set_proven(block);
-                    }
-                    Ok(is_sound.then_some(bytes))
-                });
-                let read: Result<Option<Bytes>, ReadError> =
-                    read.await.map_err(io::Error::other)?;
+                let read = spawn_blocking(move || inner.read(&reader, block, digest));
+                let read = read.await.map_err(io::Error::other)?;
                 self.inner().sweep_files();
                 read?.ok_or_else(|| {
                     self.inner().discard(&entry, block);
@@ -264,21 +249,27 @@ impl Store {
         }
     }
 
-    /// Compares with their signed digests the blocks that may have changed on disk: those of an earlier
-    /// process, and all of a file that somebody else touched. Returns those that did; they are dropped.
+    /// Compares with their signed digests the blocks that reach into `range` of the file and may have changed on
+    /// disk: those of an earlier process, all of a file that somebody else touched, and all of one that was last
+    /// compared an hour ago. Returns those that did; they are dropped.
     ///
-    /// To be called before a task is handed to a reader by descriptor. Costs next to nothing if nothing is
-    /// in doubt; else every block in doubt is read and hashed, once.
+    /// To be called before bytes are handed to a reader by descriptor. Costs two system calls if nothing is in
+    /// doubt; else every block in doubt is read and hashed, once.
     ///
     /// # Errors
     /// If the task is not here or the disk fails.
-    pub async fn audit(&self, task: TaskId) -> Result<Vec<BlockIndex>, ReadError> {
+    pub async fn audit(
+        &self,
+        task: TaskId,
+        range: Range<u64>,
+    ) -> Result<Vec<BlockIndex>, ReadError> {
         let entry = self.inner().entry(task).ok_or(ReadError::Absent)?;
         if *entry.opened.borrow() != Opening::Ready {
             return Ok(Vec::new());
         }
-        let inner = Arc::clone(self.inner());
-        spawn_blocking(move || inner.audit(&entry))
+        let _one_at_a_time = entry.auditing.lock().await;
+        let (inner, audited) = (Arc::clone(self.inner()), Arc::clone(&entry));
+        spawn_blocking(move || inner.audit(&audited, &range))
             .await
             .map_err(io::Error::other)?
     }
@@ -308,15 +299,29 @@ impl Store {
         if *entry.opened.borrow() != Opening::Ready {
             return Err(ReadError::Absent);
         }
+        // Where somebody took the file away, there is one again.
+        entry.look(Clock::now())?;
         Ok(File::open(&entry.path)?)
     }
 
-    /// Keeps a task from being evicted while the pin lives. It need not be in the store yet.
+    /// Keeps a task from being evicted while the pin lives, and counts as a use of it. It need not be in the
+    /// store yet.
     pub fn pin(&self, task: TaskId) -> Pin {
+        self.touch(task);
+        self.new_pin(task, true)
+    }
+
+    /// As [`pin`](Self::pin), but it says nothing of when the task was used: for those who come often.
+    pub fn hold(&self, task: TaskId) -> Pin {
+        self.new_pin(task, false)
+    }
+
+    fn new_pin(&self, task: TaskId, is_use: bool) -> Pin {
         self.inner().pin(task);
         Pin {
             inner: Arc::clone(self.inner()),
             task,
+            is_use,
         }
     }
 
@@ -346,13 +351,13 @@ impl Store {
         self.inner().remove(task)
     }
 
-    /// Evicts what nobody used since `unix_ms` and nobody uses now.
-    pub fn evict_unused_since(&self, unix_ms: u64) {
-        let stale = self
-            .list()
-            .into_iter()
-            .filter(|summary| !summary.pinned && summary.used_at_ms < unix_ms);
-        stale.for_each(|summary| self.inner().evict(summary.task));
+    /// Evicts what nobody used for [`StoreConfig::idle_ttl`] and nobody uses now. To be called now and then.
+    pub fn evict_idle(&self) {
+        if let Some(ttl) = self.inner().config.idle_ttl {
+            let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            let oldest = ambient::unix_millis().saturating_sub(ttl);
+            self.inner().evict_unused_since(oldest);
+        }
     }
 
     /// Returns when everything put so far is on disk and named by the index.
@@ -448,6 +453,8 @@ impl Drop for Threads {
 pub struct Pin {
     inner: Arc<Inner>,
     task: TaskId,
+    /// The task was in use to this end.
+    is_use: bool,
 }
 
 impl std::fmt::Debug for Pin {
@@ -460,6 +467,9 @@ impl std::fmt::Debug for Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        if self.is_use {
+            self.inner.touch(self.task);
+        }
         self.inner.unpin(self.task);
     }
 }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use dfnode_tracker::BlockIndex;
 use tokio::sync::watch;
 
-use super::entry::{Entry, Written};
+use super::entry::{Entry, Stamp, Written};
 use super::inner::Inner;
 use super::progress::WriteFailure;
+use crate::ambient::Clock;
 
 /// A block of a task to write.
 pub(super) struct Job {
@@ -128,12 +129,18 @@ pub(super) fn run(inner: &Inner) {
 }
 
 fn write(inner: &Inner, job: &Job) {
+    // Our own writes would hide that somebody else touched the file. What is wrong with it shows below.
+    let _ = job.entry.look(Clock::now());
     while let Some((bytes, offset)) = job.entry.begin_write(job.block) {
-        let outcome = job
+        let outcome = job.entry.file().and_then(|file| {
+            file.write_all_at(&bytes, offset)?;
+            Stamp::of(&file)
+        });
+        let stamp = outcome.as_ref().ok().copied();
+        let written = job
             .entry
-            .file()
-            .and_then(|file| file.write_all_at(&bytes, offset));
-        let written = job.entry.end_write_if(job.block, &bytes, outcome.is_ok());
+            .end_write_if(job.block, &bytes, stamp.is_some(), stamp);
+        let outcome = outcome.map(drop);
         match (outcome, written) {
             (Ok(()), Written::Done(count)) => {
                 inner.written(&job.entry, count);

@@ -112,8 +112,7 @@ impl LocalTracker {
     /// The store lost a block that it was believed to hold (damage on disk).
     pub fn handle_block_damaged(&mut self, now: Now, id: &TaskId, block: BlockIndex) {
         if let Some(task) = self.tasks.get_mut(id) {
-            task.session.have.remove(block);
-            task.complete_told = false;
+            task.lose_block(now, block);
         }
         self.settle(now);
     }

@@ -151,6 +151,17 @@ impl Task {
         }
     }
 
+    /// A block that was here is damaged: whoever waits for the task waits for it again, and the home, which goes by
+    /// what it was told, is told otherwise.
+    pub(crate) fn lose_block(&mut self, now: Now, block: BlockIndex) {
+        self.session.have.remove(block);
+        self.complete_told = false;
+        if self.wish.is_some() {
+            self.session.want(now);
+        }
+        self.registration.hurry(now);
+    }
+
     /// Tells callers that every block is here, once.
     ///
     /// A cached version counts only once the home or the source showed that it is current: a late signature, or

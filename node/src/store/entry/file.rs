@@ -1,6 +1,6 @@
 //! A task's file: making, reading and writing it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dfnode_tracker::BlockIndex;
 use rustix::buffer::spare_capacity;
 
-use super::{Entry, Opening, Stage, Written};
+use super::{Entry, Opening, Stage, Stamp, Written};
 use crate::store::error::ReadError;
 
 impl Entry {
@@ -37,13 +37,34 @@ impl Entry {
     }
 
     /// The open file. Blocking, briefly.
+    ///
+    /// Somebody may have taken it away: then an empty one stands for it, and its blocks are found missing.
     pub(in crate::store) fn file(&self) -> io::Result<Arc<File>> {
         if let Some(file) = &self.lock().file {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(&self.path)?);
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).mode(0o600);
+        let (file, is_new) = match options.open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (options.create_new(true).open(&self.path)?, true)
+            }
+            opened => (opened?, false),
+        };
         let mut state = self.lock();
-        Ok(Arc::clone(state.file.get_or_insert(file)))
+        if state.stage == Stage::Removed {
+            if is_new {
+                fs::remove_file(&self.path)?;
+            }
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.unsynced |= is_new;
+        Ok(Arc::clone(state.file.get_or_insert_with(|| Arc::new(file))))
+    }
+
+    /// Opens the file anew when it is next needed.
+    pub(in crate::store) fn let_go(&self) {
+        self.lock().file = None;
     }
 
     /// Makes the file. Blocking. Returns the blocks that waited for it, or that the task was removed.
@@ -81,6 +102,7 @@ impl Entry {
         let mut state = self.lock();
         if state.pending.is_empty() && state.writing.is_empty() && !state.unsynced {
             state.file = None;
+            state.proof.drop_digests();
         }
     }
 
@@ -98,9 +120,12 @@ impl Entry {
         block: BlockIndex,
         bytes: &Bytes,
         in_file: bool,
+        stamp: Option<Stamp>,
     ) -> Written {
         let mut state = self.lock();
         state.writing.remove(&block);
+        let is_last = state.writing.is_empty();
+        state.proof.write_ended(stamp, is_last);
         match state.pending.get(&block) {
             None => return Written::Dropped,
             Some(current) if !in_file || current.as_ptr() != bytes.as_ptr() => {

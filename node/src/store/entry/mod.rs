@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub(super) progress: watch::Sender<Progress>,
     used_at_ms: AtomicU64,
     state: Mutex<State>,
+    /// Held while blocks in doubt are compared: whoever else wants to know waits and finds them proven.
+    pub(super) auditing: tokio::sync::Mutex<()>,
 }
 
 /// How far a task's file is.
@@ -118,8 +120,6 @@ pub(super) struct Snapshot {
     /// To sync before the index may name what `change` says.
     pub(super) file: Option<Arc<File>>,
     pub(super) change: TaskChange,
-    /// What was written when it was taken.
-    pub(super) writes: u64,
 }
 
 impl Entry {
@@ -152,6 +152,7 @@ impl Entry {
                 unsynced: false,
                 proof: Proof::default(),
             }),
+            auditing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -284,19 +285,20 @@ impl Entry {
         if !fits || given == 0 {
             return Err(PutError::Length(block));
         }
-        if self.take_back(block) {
-            state.complete = false;
+        let was_written = self.take_back(block);
+        if was_written {
             state.unsynced = true;
             state.proof.took_back(block);
         }
-        let freed = state
-            .pending
-            .insert(block, bytes)
-            .map_or(0, |old| old.len() as u64);
+        let waited = state.pending.insert(block, bytes);
+        if was_written || waited.is_some() {
+            // Wherever the older bytes were, the whole was checked with them.
+            state.complete = false;
+        }
         Ok(Taken {
             ready: state.stage == Stage::Ready,
             added: given,
-            freed,
+            freed: waited.map_or(0, |old| old.len() as u64),
         })
     }
 
@@ -336,7 +338,7 @@ impl Entry {
         }
         state.digests = digests;
         state.batches.push(batch);
-        state.proof.learnt_digests();
+        state.proof.drop_digests();
         Ok(())
     }
 
@@ -410,7 +412,6 @@ impl Entry {
         Some(Snapshot {
             file: state.file.clone().filter(|_| unsynced),
             change,
-            writes: state.proof.writes(),
         })
     }
 

@@ -206,3 +206,26 @@ async fn a_removed_task_is_forgotten_and_may_come_back() {
     store.close().await;
     assert_eq!(open(folder.path()).tasks[0].have.len(), 0);
 }
+
+#[tokio::test]
+async fn a_replaced_block_takes_back_that_the_whole_was_checked() {
+    for is_written in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).store;
+        let meta = meta(Some(MIB), "\"a\"");
+        drop(store.reserve(task(1), &meta, About::default()));
+        let put = |seed| {
+            let bytes = content(seed, &meta.layout, 15);
+            store.put(task(1), meta.version, BlockIndex(15), bytes)
+        };
+        put(1).unwrap();
+        if is_written {
+            store.flush().await;
+        }
+        store.complete(task(1));
+        put(2).unwrap();
+        store.close().await;
+        let found = &open(folder.path()).tasks[0];
+        assert!(!found.complete, "written before: {is_written}");
+    }
+}

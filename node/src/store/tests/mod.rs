@@ -51,7 +51,7 @@ fn config() -> StoreConfig {
     StoreConfig {
         cache_bytes: 100 * MIB,
         free_floor_bytes: 0,
-        writers: 2,
+        ..StoreConfig::default()
     }
 }
 

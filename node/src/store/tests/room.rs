@@ -1,5 +1,9 @@
 //! Who gets room, and who makes it.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::*;
 
 #[tokio::test]
@@ -61,7 +65,7 @@ async fn the_floor_of_the_disk_is_never_touched() {
     let config = StoreConfig {
         cache_bytes: u64::MAX,
         free_floor_bytes: u64::MAX / 2,
-        writers: 1,
+        ..StoreConfig::default()
     };
     let store = Store::open(folder.path(), config).unwrap().store;
     let refused = store
@@ -78,4 +82,47 @@ async fn the_floor_of_the_disk_is_never_touched() {
             ..StoreStats::default()
         }
     );
+}
+
+#[tokio::test]
+async fn what_nobody_used_for_long_goes_and_what_is_in_use_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let idle = |idle_ttl| StoreConfig {
+        idle_ttl,
+        ..config()
+    };
+    let ttl = Duration::from_millis(300);
+    let Opened {
+        store, mut events, ..
+    } = Store::open(folder.path(), idle(Some(ttl))).unwrap();
+    let meta = meta(Some(MIB), "\"1\"");
+    for number in 1..=4 {
+        fill(&store, task(number), &meta, u64::from(number)).await;
+    }
+    let (read, served) = (store.pin(task(1)), store.hold(task(2)));
+    sleep(ttl * 2).await;
+    store.touch(task(3));
+    store.evict_idle();
+    assert_eq!(
+        events.recv().await,
+        Some(StoreEvent::Evicted { task: task(4) })
+    );
+    assert_eq!(store.stats().tasks, 3);
+    // The end of a read is a use, the end of an upload is none of its own.
+    drop((read, served));
+    store.evict_idle();
+    assert_eq!(
+        events.recv().await,
+        Some(StoreEvent::Evicted { task: task(2) })
+    );
+    assert_eq!(store.stats().tasks, 2);
+    store.close().await;
+    sleep(ttl * 2).await;
+    let forever = Store::open(folder.path(), idle(None)).unwrap().store;
+    forever.evict_idle();
+    assert_eq!(forever.stats().tasks, 2, "off by default");
+    forever.close().await;
+    let again = Store::open(folder.path(), idle(Some(ttl))).unwrap().store;
+    again.evict_idle();
+    assert_eq!(again.stats().tasks, 0, "a restart is no use");
 }
