@@ -107,6 +107,7 @@ fn store_config(settings: &Settings) -> Result<StoreConfig, Failure> {
         &mut config.cache_bytes,
         settings.said.cache_size.map(|size| size.0),
     );
+    config.idle_ttl = settings.said.cache_ttl.map(|span| span.0);
     Ok(config)
 }
 

@@ -9,6 +9,7 @@ mod view;
 
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,10 @@ pub struct GetRequest {
     pub timeout: Option<Duration>,
     /// Whether peers or the source are out of the question.
     pub source: SourcePolicy,
+    /// Whether the caller takes the bytes from a pipe where this host has no room to keep them: see
+    /// [`CacheFile::is_pipe`].
+    #[serde(default)]
+    pub pipe: bool,
     /// Certificates to trust for this source beside the system's, as PEM.
     #[serde(with = "hex_bytes")]
     pub cacert: Option<Vec<u8>>,
@@ -91,6 +96,7 @@ impl GetRequest {
             local_limit: None,
             timeout: None,
             source: SourcePolicy::Auto,
+            pipe: false,
             cacert: None,
         }
     }
@@ -103,6 +109,16 @@ impl GetRequest {
 /// unverified or absent.
 #[derive(Debug, Clone)]
 pub struct CacheFile(pub Arc<File>);
+
+impl CacheFile {
+    /// Whether it is the end of a pipe instead, for a caller who asked for that ([`GetRequest::pipe`]) and a host
+    /// that has no room for the content. Then the bytes of the request come through it once and in order, each
+    /// after a report that names it; nothing else is kept of them.
+    pub fn is_pipe(&self) -> bool {
+        let found = self.0.metadata();
+        found.is_ok_and(|found| found.file_type().is_fifo())
+    }
+}
 
 /// What happens to a download, in this order: `Started`, any number of `Progress`, `Done`.
 ///

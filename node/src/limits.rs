@@ -14,6 +14,10 @@ use tokio::time::{Instant, sleep};
 const MIN_BURST_BYTES: u64 = 64 * 1024;
 /// A bucket's burst as a share of a second.
 const BURSTS_PER_SEC: u64 = 20;
+/// The same for a rate that is too low for [`MIN_BURST_BYTES`]: a fiftieth of what goes in ten seconds.
+const SLOW_BURSTS_PER_SEC: u64 = 5;
+/// Bytes that go at once through a limit: more would make a low rate uneven.
+pub(crate) const SLICE_BYTES: usize = 16 * 1024;
 /// The scale in which a bucket counts: one byte is this much at one byte per second.
 const MICROS_PER_SEC: u128 = 1_000_000;
 
@@ -195,7 +199,8 @@ pub struct TokenBucket {
 impl TokenBucket {
     /// A full bucket.
     pub fn new(rate: ByteRate) -> Self {
-        let burst = (rate.get() / BURSTS_PER_SEC).max(MIN_BURST_BYTES);
+        let least = MIN_BURST_BYTES.min(rate.get() / SLOW_BURSTS_PER_SEC);
+        let burst = (rate.get() / BURSTS_PER_SEC).max(least).max(1);
         Self {
             rate,
             burst,
@@ -336,6 +341,59 @@ mod tests {
         let seconds = start.elapsed().as_secs_f64();
         assert!((1.9..=2.0).contains(&seconds), "{seconds}");
         Limiter::unlimited().take(u64::MAX).await;
+    }
+
+    /// Several takers that always want more: what each of them got, and when.
+    fn busy(bytes_per_sec: u64, chunks: &[u64], seconds: u64) -> Vec<(u64, usize, u64)> {
+        let mut bucket = TokenBucket::new(rate(bytes_per_sec));
+        let mut ready: Vec<(u64, usize)> = (0..chunks.len()).map(|taker| (0, taker)).collect();
+        let mut gone = Vec::new();
+        loop {
+            ready.sort_unstable();
+            let (now, taker) = ready[0];
+            if now > seconds * 1_000_000 {
+                return gone;
+            }
+            let at = bucket.take(Now::from_micros(now), chunks[taker]);
+            gone.push((at.as_micros(), taker, chunks[taker]));
+            ready[0].0 = at.as_micros();
+        }
+    }
+
+    #[test]
+    fn a_rate_is_kept_within_five_percent_over_any_ten_seconds() {
+        for bytes_per_sec in [64_000, 1_000_000, 12_500_000, 125_000_000, 1_000_000_000] {
+            for chunks in [
+                vec![1400],
+                vec![SLICE_BYTES as u64],
+                vec![SLICE_BYTES as u64; 3],
+            ] {
+                let gone = busy(bytes_per_sec, &chunks, 25);
+                for start in (0..15_000_000).step_by(700_000) {
+                    let window = start..start + 10_000_000;
+                    let within = gone.iter().filter(|(at, ..)| window.contains(at));
+                    let bytes: u64 = within.map(|(.., bytes)| bytes).sum();
+                    let off = bytes.abs_diff(bytes_per_sec * 10);
+                    assert!(
+                        off * 20 <= bytes_per_sec * 10,
+                        "{bytes} bytes in ten seconds at {bytes_per_sec}/s from {start} on"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn takers_of_one_limit_get_equal_shares() {
+        let slice = SLICE_BYTES as u64;
+        let gone = busy(1_000_000, &[slice; 4], 20);
+        let share = |taker| -> u64 {
+            let own = gone.iter().filter(|(_, one, _)| *one == taker);
+            own.map(|(.., bytes)| bytes).sum()
+        };
+        let shares: Vec<u64> = (0..4).map(share).collect();
+        let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();
+        assert!(spread <= slice, "{shares:?}");
     }
 
     proptest! {

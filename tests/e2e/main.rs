@@ -13,6 +13,7 @@
 mod cluster;
 mod crowd;
 mod deaths;
+mod disk;
 mod fault_source;
 mod files;
 mod lab;

@@ -1,10 +1,9 @@
 //! Cables, sources and daemons that are away for a while, or were never there.
 
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Node, Options, dfnode};
+use crate::cluster::{Cluster, Options, dfnode};
 use crate::crowd::{ONE_COPY, expect_copies, expect_right, output};
 use crate::files::{noise, sha256, sha256_of};
 use crate::lab::{Host, Job, Lab, Shape, run_all, take_turn};
@@ -12,8 +11,6 @@ use crate::origin::Origin;
 
 /// Long enough for every patience of a session, short of the detector's verdict.
 const OUTAGE: Duration = Duration::from_secs(3);
-/// The exit code for a disk without room.
-const NO_SPACE: i32 = 6;
 const LENGTH: usize = 12_000_000;
 /// 12 MB take 2.4 s at least.
 const LINK: Shape = Shape::Mbit(40);
@@ -129,63 +126,4 @@ fn a_get_without_a_daemon_takes_from_the_cluster_that_it_is_told_to_join() {
         .expect_success("joined");
     assert_eq!(sha256_of(&host.dir().join("got")), Some(sha256(&content)));
     expect_copies(origin.copies("file"), LENGTH, ONE_COPY);
-}
-
-/// A file system of a few megabytes, for a node to fill; unmounted on drop.
-struct SmallDisk<'host>(&'host Path);
-
-impl<'host> SmallDisk<'host> {
-    fn mount(path: &'host Path, mebibytes: u32) -> Self {
-        std::fs::create_dir_all(path).unwrap();
-        let options = format!("size={mebibytes}m");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(path)
-            .status();
-        assert!(mounted.unwrap().success());
-        Self(path)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Lazily: a node that is about to be killed may still have files open there.
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0)
-            .status();
-    }
-}
-
-#[test]
-fn a_disk_too_small_for_the_file_gives_the_right_file_or_a_clear_error() {
-    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
-        return;
-    };
-    let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));
-    let origin = Origin::start(lab.source());
-    let content = noise(34, 30_000_000);
-    origin.publish("file", &content);
-    let mut node = Node::new(&lab.hosts()[0], Options::default());
-    let data = node.data().to_owned();
-    let _disk = SmallDisk::mount(&data, 16);
-    node.start_and_wait();
-    let done = node.get(&origin.url("file"), &output(&node)).run();
-    match done.code {
-        Some(0) => expect_right(&node, &done, &sha256(&content)),
-        Some(NO_SPACE) => assert!(
-            !output(&node).exists() && !done.stderr.is_empty(),
-            "{done:#?}"
-        ),
-        other => panic!("{other:?}: {done:#?}\n{}", node.log()),
-    }
-    // It still works for what fits.
-    let small = noise(35, 1_000_000);
-    origin.publish("small", &small);
-    expect_right(
-        &node,
-        &node.get(&origin.url("small"), &output(&node)).run(),
-        &sha256(&small),
-    );
-    node.kill();
 }

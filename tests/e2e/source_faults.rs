@@ -212,15 +212,7 @@ fn what_a_source_leaves_out_costs_no_second_copy() {
         let path = format!("{fault}?size={size}");
         stage.expect_success(&path, &[content(0, size)]);
         let (_requests, copies) = stage.load(&path, size);
-        // Parts of a file without a strong validator cannot be told apart from parts of another: the first answer,
-        // to a range, is left as soon as its head shows that, and the whole is read in one. What of that answer was
-        // on its way already is at most the piece that was asked for.
-        let bound = if matches!(fault, "weak" | "no-validator") {
-            1.02 + 4_194_304.0 / 6_000_000.0
-        } else {
-            1.02
-        };
-        assert!(copies <= bound, "{path}: {copies:.3} copies");
+        assert!(copies <= 1.02, "{path}: {copies:.3} copies");
     }
     stage.expect_success("empty", &[Vec::new()]);
 }

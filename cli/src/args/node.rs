@@ -109,6 +109,11 @@ pub(crate) struct NodeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache_size: Option<ByteSize>,
 
+    /// How long a file that nobody uses stays in the cache [default: as long as there is room]
+    #[arg(long, value_name = "TIME", env = "DFNODE_CACHE_TTL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_ttl: Option<Span>,
+
     /// How many nodes may read one file from its source at once [default: 16]
     #[arg(long, value_name = "COUNT", env = "DFNODE_SOURCE_CONCURRENCY")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! `/dev/null`), is written from front to back while the download runs.
 
 mod draft;
+mod pour;
 mod stream;
 
 use std::fs;
@@ -137,11 +138,11 @@ impl Output {
         outcome.map_err(|source| self.failed(source))
     }
 
-    /// The content changed at the source.
+    /// What came so far does not count any more.
     pub(super) fn restart(&mut self) -> Result<(), OutputError> {
         match &mut self.way {
             Way::File(draft) => *draft = None,
-            Way::Stream(stream) if stream.has_begun() => return Err(OutputError::Changed),
+            // Whether it can go on depends on what follows.
             Way::Stream(_) => {}
         }
         Ok(())
@@ -154,7 +155,7 @@ impl Output {
                 .take()
                 .map_or(Ok(()), |draft| draft.finish(summary.bytes, &self.stop)),
             Way::Stream(stream) => {
-                stream.write_to(self.part.0.saturating_add(summary.bytes), &self.stop)
+                stream.finish(self.part.0.saturating_add(summary.bytes), &self.stop)
             }
         };
         outcome.map_err(|source| self.failed(source))

@@ -37,6 +37,8 @@ pub(super) fn build(args: &GetArgs, options: &GetOptions) -> Result<GetRequest, 
         (_, true) => SourcePolicy::Only,
         (false, false) => SourcePolicy::Auto,
     };
+    // Whatever the output is, it is written from front to back if it must be.
+    request.pipe = true;
     let cacert = options.cacert.as_deref().map(certificates).transpose();
     request.cacert = cacert.map_err(|error| Failure::new(Exit::Usage, error))?;
     Ok(request)

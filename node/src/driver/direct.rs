@@ -1,26 +1,23 @@
 //! Downloads from the source alone: no peer is asked, nothing of the cache is believed, nothing is kept.
 
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dfnode_gossip::Now;
-use dfnode_tracker::{Extent, Meta, SourceFailure, SourceHead, TaskId};
-use tokio::task::spawn_blocking;
+use dfnode_tracker::{Digest, Extent, Meta, SourceFailure, SourceHead, TaskId};
 use tokio::time::sleep;
 
+use super::direct_sink::Sink;
+use super::pump::wanted;
 use super::source_reads::for_source;
 use super::{Asker, Parts};
 use crate::ambient::{self, Clock};
-use crate::get::{CacheFile, GetError, GetEvent, GetProgress, GetSummary, Started};
+use crate::get::{GetError, GetEvent, GetProgress, GetRequest, GetSummary, Started};
 use crate::limits::{ByteRate, Limiter};
 use crate::source::{HeadAt, SourceEvent};
-use crate::whole_digest::{self, Algorithm};
+use crate::whole_digest::Algorithm;
 
 /// Reads in a row that may fail without a byte.
 const MAX_FAILURES: u32 = 5;
@@ -54,10 +51,9 @@ struct Direct<'a> {
     task: TaskId,
     id: String,
     limiter: Limiter,
-    written: Arc<File>,
-    shown: Arc<File>,
+    sink: Sink,
     meta: Option<Meta>,
-    /// What is in the file, without a gap.
+    /// What was read, without a gap.
     done: Range<u64>,
 }
 
@@ -68,12 +64,6 @@ async fn serve(
     asker: &Asker,
 ) -> Result<GetSummary, GetError> {
     let began = Clock::now();
-    let folder = parts.data.clone();
-    let made = spawn_blocking(move || nameless_file(&folder)).await;
-    let (written, shown) = made
-        .map_err(io::Error::other)
-        .and_then(|made| made)
-        .map_err(internal)?;
     let rate = asker
         .request
         .local_limit
@@ -84,8 +74,7 @@ async fn serve(
         task,
         id,
         limiter: Limiter::of(rate.map(ByteRate::per_sec).or(parts.limits.task)),
-        written: Arc::new(written),
-        shown: Arc::new(shown),
+        sink: new_sink(parts, &asker.request).await?,
         meta: None,
         done: 0..0,
     };
@@ -114,7 +103,7 @@ impl Direct<'_> {
                     Duration::from_millis(*retry_after_ms)
                 }
                 SourceFailure::Changed => {
-                    self.start_over()?;
+                    self.start_over().await?;
                     FIRST_PAUSE
                 }
                 SourceFailure::Refused { .. }
@@ -128,7 +117,7 @@ impl Direct<'_> {
             }
             if self.meta.as_ref().is_some_and(|meta| meta.single) {
                 // Another read of it may give other bytes.
-                self.start_over()?;
+                self.start_over().await?;
             }
             sleep(pause).await;
         }
@@ -155,9 +144,7 @@ impl Direct<'_> {
     }
 
     fn wanted(&self, length: u64) -> Range<u64> {
-        let (first, last) = self.asker.request.range.unwrap_or((0, None));
-        let end = last.map_or(length, |last| last.saturating_add(1).min(length));
-        first.min(end)..end
+        wanted(self.asker.request.range, Some(length))
     }
 
     /// One read: an error of ours ends the download, one of the source is up to the caller.
@@ -191,7 +178,9 @@ impl Direct<'_> {
                         .filter(|meta| meta.layout.length().is_none())
                     {
                         meta.layout = meta.layout.ended_at(at);
-                        self.tell_start()?;
+                        if self.sink.may_be_shown_again() {
+                            self.tell_start()?;
+                        }
                     }
                     return Ok(Ok(()));
                 }
@@ -220,45 +209,38 @@ impl Direct<'_> {
             task: self.task,
             version: meta.version,
             length: meta.layout.length(),
-            file: CacheFile(Arc::clone(&self.shown)),
+            file: self.sink.shown(),
         }))
     }
 
     async fn write(&mut self, at: u64, bytes: Bytes) -> Result<u64, GetError> {
         let end = at + bytes.len() as u64;
-        let file = Arc::clone(&self.written);
-        let written = spawn_blocking(move || file.write_all_at(&bytes, at)).await;
-        written
-            .map_err(io::Error::other)
-            .and_then(|written| written)
-            .map_err(|error| {
-                if error.kind() == io::ErrorKind::StorageFull {
-                    GetError::NoSpace
-                } else {
-                    internal(error)
-                }
-            })?;
-        self.done.end = self.done.end.max(end);
         let length = self.meta.as_ref().and_then(|meta| meta.layout.length());
         let wanted = self.wanted(length.unwrap_or(u64::MAX));
-        let fresh = at.max(wanted.start)..end.min(wanted.end);
-        if fresh.start < fresh.end {
+        let sender = &self.asker.sender;
+        let tell = |fresh: Range<u64>| {
             let done_bytes = fresh.end - wanted.start;
-            self.tell(GetEvent::Progress(GetProgress {
+            let progress = GetProgress {
                 done_bytes,
                 length: length.map(|_| wanted.end - wanted.start),
                 from_source: done_bytes,
                 contiguous: fresh.end,
                 runs: vec![fresh],
                 ..GetProgress::default()
-            }))?;
-        }
+            };
+            sender
+                .send(GetEvent::Progress(progress))
+                .map_err(|_| GetError::Cancelled)
+        };
+        self.sink.write(at, bytes, &wanted, tell).await?;
+        self.done.end = self.done.end.max(end);
         Ok(end)
     }
 
-    fn start_over(&mut self) -> Result<(), GetError> {
+    async fn start_over(&mut self) -> Result<(), GetError> {
         self.done = 0..0;
         if self.meta.take().is_some() {
+            self.sink = new_sink(self.parts, &self.asker.request).await?;
             self.tell(GetEvent::Restarted)?;
         }
         Ok(())
@@ -278,19 +260,10 @@ impl Direct<'_> {
             .and_then(|meta| meta.layout.length())
             .unwrap_or(self.done.end);
         let wanted = self.wanted(length);
-        let expected = self
-            .asker
-            .request
-            .digest
-            .clone()
-            .filter(|_| self.asker.request.range.is_none());
-        if let Some(expected) = &expected {
-            let file = self.shown.try_clone().map_err(internal)?;
-            let found = whole_digest::of_file(file, length, &[Algorithm::of(expected)]).await;
-            let found = found.map_err(|error| GetError::Internal {
-                what: error.to_string(),
-            })?;
-            if let Some(got) = found.first().filter(|got| *got != expected) {
+        let expected = expected(&self.asker.request);
+        if let Some(expected) = expected {
+            let got = self.sink.digest(Algorithm::of(expected), length).await?;
+            if got != *expected {
                 let (expected, got) = (expected.to_string(), got.to_string());
                 return Err(GetError::DigestMismatch { expected, got });
             }
@@ -301,31 +274,22 @@ impl Direct<'_> {
             seconds: (Clock::now() - began).as_secs_f64(),
             from_source: bytes,
             digest_checked: expected.is_some(),
-            digest: expected,
+            digest: expected.cloned(),
             ..GetSummary::default()
         })
     }
 }
 
-/// A file without a name, once to write and once to read: whoever gets it cannot change it.
-fn nameless_file(folder: &Path) -> io::Result<(File, File)> {
-    let path = folder.join(format!("direct-{:016x}", ambient::seed()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
-    let shown = File::open(&path);
-    std::fs::remove_file(&path)?;
-    Ok((written, shown?))
+/// A pipe for who takes one: the content may be larger than this host's disk.
+async fn new_sink(parts: &Parts, request: &GetRequest) -> Result<Sink, GetError> {
+    if request.pipe {
+        let first = request.range.map_or(0, |(first, _)| first);
+        return Sink::pipe(first, expected(request));
+    }
+    Sink::file(&parts.data).await
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it stands where a function of an owned error is wanted"
-)]
-fn internal(error: io::Error) -> GetError {
-    GetError::Internal {
-        what: error.to_string(),
-    }
+/// What all of it must hash to; a part of it hashes to nothing that anybody knows.
+fn expected(request: &GetRequest) -> Option<&Digest> {
+    request.digest.as_ref().filter(|_| request.range.is_none())
 }

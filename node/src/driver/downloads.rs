@@ -10,7 +10,7 @@ use tracing::{info, info_span};
 use super::audit::Audit;
 use super::credentials::{Credential, task_of};
 use super::direct;
-use super::pump::{Gate, Pump, Told, clip, wanted};
+use super::pump::{Gate, Left, Pump, Told, clip, wanted};
 use super::tasks::{Entry, Waiting};
 use super::{Driver, Report};
 use crate::get::{Caller, DownloadSender, GetError, GetRequest, SourcePolicy};
@@ -59,7 +59,7 @@ impl Driver {
         }
     }
 
-    /// Serves a caller who wants neither peers nor the cache.
+    /// Serves a caller who wants neither peers nor the cache, or for whom the cache has no room.
     fn get_direct(&mut self, task: TaskId, asker: Asker) {
         let number = self.tasks.next_caller();
         let id = short_id(number, task);
@@ -86,6 +86,7 @@ impl Driver {
             request,
             sender,
         } = asker;
+        let takes_pipe = request.pipe && request.source != SourcePolicy::Never;
         let number = self.tasks.next_caller();
         let id = short_id(number, task);
         let default_limit = self.parts.limits.task;
@@ -131,6 +132,7 @@ impl Driver {
             told: Told::at(now, &entry.news.borrow(), had),
             news: entry.news.subscribe(),
             stats: Arc::clone(&self.parts.stats),
+            takes_pipe,
         };
         info!(id, task = %task.short(), host = request.url.host_str().unwrap_or_default(), "download begins");
         let wish = Wish {
@@ -149,12 +151,12 @@ impl Driver {
         self.tasks.enter(&task, number, waiting);
         let parts = self.parts.clone();
         self.parts.spawn_in(info_span!("download", id), async move {
-            let moved = pump.run().await;
+            let left = pump.run().await;
             parts
                 .report(Report::CallerLeft {
                     task,
                     caller: number,
-                    moved,
+                    left,
                 })
                 .await;
         });
@@ -169,25 +171,32 @@ impl Driver {
         self.open_gates(now, task);
     }
 
-    /// A local caller has everything, failed, went away or belongs to another task.
-    pub(super) fn handle_caller_left(
-        &mut self,
-        now: Now,
-        task: TaskId,
-        caller: u64,
-        moved: Option<DownloadSender>,
-    ) {
+    /// A local caller has everything, failed, went away or belongs elsewhere.
+    pub(super) fn handle_caller_left(&mut self, now: Now, task: TaskId, caller: u64, left: Left) {
         let Some(waiting) = self.tasks.leave(&task, caller) else {
             return;
         };
-        if let Some(sender) = moved {
-            let own = task_of(&waiting.request, Some(waiting.credential));
-            let asker = Asker {
-                caller: Caller { uid: waiting.uid },
-                request: waiting.request,
-                sender,
-            };
-            self.join(now, own, true, waiting.credential, asker);
+        let caller = Caller { uid: waiting.uid };
+        let request = waiting.request;
+        match left {
+            Left::Done => {}
+            Left::Moved(sender) => {
+                let own = task_of(&request, Some(waiting.credential));
+                let asker = Asker {
+                    caller,
+                    request,
+                    sender,
+                };
+                self.join(now, own, true, waiting.credential, asker);
+            }
+            Left::Through(sender) => self.get_direct(
+                task,
+                Asker {
+                    caller,
+                    request,
+                    sender,
+                },
+            ),
         }
         let is_last = self
             .tasks

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use dfnode_gossip::Now;
 use dfnode_tracker::{
-    BlockIndex, Digest, Meta, Origin, SignedBatch, TaskFailure, TaskId, Tracker as _, VersionId,
+    BlockIndex, BlockSet, Digest, Meta, Origin, SignedBatch, TaskFailure, TaskId, Tracker as _,
+    VersionId,
 };
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
@@ -133,7 +134,9 @@ impl Driver {
             }
             Err(failure) => {
                 error!(task = %task.short(), %failure, "no place for a task");
-                self.fail_task(now, task, failure.into());
+                self.fail_for_want_of_place(now, task, failure.into());
+                // Nothing of it is here, whatever the tracker thought of the blocks that waited for their place.
+                self.tracker.forget(now, &task);
             }
         }
     }
@@ -334,11 +337,40 @@ impl Driver {
         entry.news.send_modify(|news| {
             news.failures += 1;
             news.failure = Some(error);
+            news.has_no_place = false;
         });
+    }
+
+    /// This node gives a task up: what it has of it stays, and what it thought to have beyond that is forgotten.
+    pub(super) fn fail_writing(&mut self, now: Now, task: TaskId, error: GetError) {
+        self.fail_for_want_of_place(now, task, error);
+        let Some(progress) = self.parts.store.progress(task) else {
+            return self.tracker.forget(now, &task);
+        };
+        let (written, blocks) = {
+            let progress = progress.borrow();
+            (progress.written.clone(), progress.layout.blocks())
+        };
+        let Some(blocks) = blocks else {
+            // What is written of a stream cannot be gone on with.
+            self.parts.store.remove(task);
+            return self.tracker.forget(now, &task);
+        };
+        for block in BlockSet::all(blocks).minus(&written) {
+            self.tracker.handle_block_damaged(now, &task, block);
+        }
+    }
+
+    fn fail_for_want_of_place(&mut self, now: Now, task: TaskId, error: GetError) {
+        self.give_up(now, task, error, true);
     }
 
     /// This node gives a task up.
     pub(super) fn fail_task(&mut self, now: Now, task: TaskId, error: GetError) {
+        self.give_up(now, task, error, false);
+    }
+
+    fn give_up(&mut self, now: Now, task: TaskId, error: GetError, has_no_place: bool) {
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };
@@ -346,6 +378,7 @@ impl Driver {
         entry.news.send_modify(|news| {
             news.failures += 1;
             news.failure = Some(error);
+            news.has_no_place = has_no_place;
         });
         self.stop_reads_of(task);
         self.tracker.service_down(now, &task);

@@ -10,6 +10,7 @@ mod audit;
 mod credentials;
 mod cutter;
 mod direct;
+mod direct_sink;
 mod downloads;
 mod errors;
 mod faults;

@@ -40,6 +40,8 @@ pub(super) struct News {
     pub(super) failures: u64,
     /// The last failure.
     pub(super) failure: Option<GetError>,
+    /// Whether it was this host's, that has no place for the task.
+    pub(super) has_no_place: bool,
     /// Bytes that peers gave, of this attempt.
     pub(super) from_peers: u64,
     /// Bytes that this node read, of this attempt.
@@ -85,6 +87,18 @@ pub(super) struct Pump {
     pub(super) told: Told,
     pub(super) stats: Arc<Stats>,
     pub(super) audit: Audit,
+    /// The caller takes a pipe where there is no place.
+    pub(super) takes_pipe: bool,
+}
+
+/// How a caller leaves its task.
+pub(crate) enum Left {
+    /// It has everything, an error, or went away.
+    Done,
+    /// It belongs to another task.
+    Moved(DownloadSender),
+    /// There is no place for the task on this host: the bytes are to be passed through.
+    Through(DownloadSender),
 }
 
 /// What the caller knows already.
@@ -109,6 +123,7 @@ enum Step {
     Wait,
     Ended,
     Moved,
+    Through,
 }
 
 /// The state of the file.
@@ -155,16 +170,16 @@ impl Told {
 }
 
 impl Pump {
-    /// Runs until the caller has everything, an error, or left. A caller who belongs to another task is
-    /// handed back.
-    pub(super) async fn run(mut self) -> Option<DownloadSender> {
+    /// Runs until the caller leaves the task.
+    pub(super) async fn run(mut self) -> Left {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut written: Option<watch::Receiver<Progress>> = None;
         loop {
             match self.step() {
                 Ok(Step::Wait) => {}
-                Ok(Step::Ended) | Err(Gone) => return None,
-                Ok(Step::Moved) => return Some(self.sender),
+                Ok(Step::Ended) | Err(Gone) => return Left::Done,
+                Ok(Step::Moved) => return Left::Moved(self.sender),
+                Ok(Step::Through) => return Left::Through(self.sender),
             }
             if self.told.started.is_none() {
                 written = None;
@@ -178,11 +193,11 @@ impl Pump {
             }
             let news_ended = tokio::select! {
                 biased;
-                () = self.sender.gone() => return None,
-                () = self.stop.cancelled() => return None,
+                () = self.sender.gone() => return Left::Done,
+                () = self.stop.cancelled() => return Left::Done,
                 () = at(deadline) => {
                     self.sender.fail(GetError::Timeout);
-                    return None;
+                    return Left::Done;
                 }
                 changed = self.news.changed() => changed.is_err(),
                 changed = self.gate.changed() => changed.is_err(),
@@ -192,7 +207,7 @@ impl Pump {
                         Ok(audited) => self.note_damage(&audited),
                         Err(error) => {
                             self.sender.fail(error);
-                            return None;
+                            return Left::Done;
                         }
                     }
                     false
@@ -200,7 +215,7 @@ impl Pump {
                 () = at(self.told.next_progress) => false,
             };
             if news_ended {
-                return None;
+                return Left::Done;
             }
         }
     }
@@ -223,8 +238,7 @@ impl Pump {
         if news.failures > self.told.failures
             && let Some(error) = news.failure.clone()
         {
-            self.sender.fail(error);
-            return Ok(Step::Ended);
+            return self.fail(error, news.has_no_place);
         }
         if news.attempt != self.told.attempt {
             self.restart(&news)?;
@@ -241,6 +255,19 @@ impl Pump {
         }
         self.start(ready)?;
         self.progress(&news, ready, is_complete)
+    }
+
+    /// Tells the caller of a failure, unless it is this host's and the caller can do without its disk.
+    fn fail(&mut self, error: GetError, has_no_place: bool) -> Result<Step, Gone> {
+        if !has_no_place || !self.takes_pipe {
+            self.sender.fail(error);
+            return Ok(Step::Ended);
+        }
+        info!(id = self.id, task = %self.task.short(), %error, "no place for a task; passing it through");
+        if self.told.started.take().is_some() {
+            self.sender.send(GetEvent::Restarted)?;
+        }
+        Ok(Step::Through)
     }
 
     fn restart(&mut self, news: &News) -> Result<(), Gone> {
@@ -302,10 +329,7 @@ impl Pump {
     fn progress(&mut self, news: &News, ready: &Ready, is_complete: bool) -> Result<Step, Gone> {
         let state = self.written(ready);
         match state {
-            Written::Failed(error) => {
-                self.sender.fail(error);
-                return Ok(Step::Ended);
-            }
+            Written::Failed(error) => return self.fail(error, true),
             Written::TakenBack => {
                 self.sender.send(GetEvent::Restarted)?;
                 self.told.void();

@@ -83,7 +83,7 @@ impl Driver {
             }
             StoreEvent::Failed { task, failure } => {
                 warn!(task = %task.short(), %failure, "a task cannot be written");
-                self.fail_task(now, task, failure.into());
+                self.fail_writing(now, task, failure.into());
             }
         }
     }

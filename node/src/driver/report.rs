@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use super::Driver;
 use super::access::Answer;
 use super::files::Place;
+use super::pump::Left;
 use super::sends::SendKey;
 use super::source_reads::{CutBlock, ReadEnd, ReadKey};
 use crate::discovery::Candidate;
-use crate::get::DownloadSender;
 use crate::store::ReserveError;
 use crate::transport::{BlockHeader, ConnectError, Link};
 
@@ -94,7 +94,7 @@ pub(crate) enum Report {
     CallerLeft {
         task: TaskId,
         caller: u64,
-        moved: Option<DownloadSender>,
+        left: Left,
     },
 }
 
@@ -142,11 +142,9 @@ impl Driver {
                 version,
                 answer,
             } => self.handle_access(now, task, caller, version, answer),
-            Report::CallerLeft {
-                task,
-                caller,
-                moved,
-            } => self.handle_caller_left(now, task, caller, moved),
+            Report::CallerLeft { task, caller, left } => {
+                self.handle_caller_left(now, task, caller, left)
+            }
         }
     }
 }

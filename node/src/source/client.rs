@@ -8,6 +8,7 @@ use dfnode_tracker::SourceFailure;
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
 
 use super::SourceConfig;
+use super::fickle::Fickle;
 
 /// Sets of roots that callers brought and that are kept ready.
 const MAX_CLIENTS: usize = 16;
@@ -41,6 +42,8 @@ pub enum SourceSetupError {
 pub(super) struct Clients {
     config: SourceConfig,
     common: Client,
+    /// Whose parts cannot be put together.
+    pub(super) fickle: Fickle,
     own: Mutex<BTreeMap<[u8; 32], Client>>,
 }
 
@@ -50,6 +53,7 @@ impl Clients {
         Ok(Self {
             config,
             common,
+            fickle: Fickle::default(),
             own: Mutex::default(),
         })
     }

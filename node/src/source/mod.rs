@@ -9,6 +9,7 @@
 mod body;
 mod client;
 mod failure;
+mod fickle;
 mod head;
 mod headers;
 mod patience;

@@ -8,9 +8,10 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 
-use super::body::{Cut, Sink, Window};
+use super::body::{Cut, Sink, Tail, Window};
 use super::client::Clients;
 use super::failure::{final_, of_status, transient};
+use super::fickle::Fickle;
 use super::head::{ContentRange, read as read_head};
 use super::headers::{is_credentialed, of_caller};
 use super::patience::Patience;
@@ -19,6 +20,16 @@ use super::{HeadAt, SourceEvent, SourceRequest};
 
 /// What a probe asks for: the first piece of most files, so that the first lease is of the usual size.
 const PROBE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes that two answers without a strong validator have in common, to be compared.
+const OVERLAP_BYTES: u64 = 64 * 1024;
+/// What an answer says of the content's state besides its length, strong or not.
+const WORDS: [HeaderName; 5] = [
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_DISPOSITION,
+];
 
 /// Reads `request` and tells `events` about it to its end.
 pub(super) async fn run(
@@ -57,7 +68,12 @@ async fn read(
         headers: &headers,
         credentialed,
     };
-    let read = Read { outgoing, sink };
+    let fickle = &clients.fickle;
+    let read = Read {
+        outgoing,
+        sink,
+        fickle,
+    };
     match &request.extent {
         Extent::Probe => read.probe().await,
         Extent::Blocks { run, .. } if run.is_empty() => Ok(0),
@@ -70,6 +86,7 @@ async fn read(
 struct Read<'a> {
     outgoing: Outgoing<'a>,
     sink: &'a Sink,
+    fickle: &'a Fickle,
 }
 
 impl Read<'_> {
@@ -89,6 +106,9 @@ impl Read<'_> {
 
     /// The first read of a task: nothing is known, and this same answer brings the first bytes.
     async fn probe(&self) -> Result<u64, Cut> {
+        if self.fickle.contains(self.outgoing.url) {
+            return self.whole(None).await;
+        }
         let Answered { response, host } =
             send(&self.outgoing, &range_header(&(0..PROBE_BYTES))).await?;
         let range = ContentRange::of(response.headers());
@@ -101,10 +121,10 @@ impl Read<'_> {
                 }),
             ) => {
                 let head = self.head(&response);
-                // Nothing would tell whether a further part is of the same version: one answer must bring all.
                 if last + 1 < total && !names_version(&head) {
-                    drain(response).await;
-                    return self.whole(None).await;
+                    return self
+                        .in_two_answers(Answered { response, host }, last + 1, total)
+                        .await;
                 }
                 self.tell_head(head, 0).await?;
                 let body_bytes = Some(last + 1);
@@ -142,6 +162,56 @@ impl Read<'_> {
             }
             _ => self.whole_answer(Answered { response, host }, None).await,
         }
+    }
+
+    /// The whole of a resource without a strong validator, of which `first` brings `have` bytes of `total`.
+    ///
+    /// Nothing proves that two answers are of one state; so this is one reader's one read all the same, and all
+    /// that can be done is done: the rest is asked for at once, before the first answer's body is read, it must say of
+    /// itself all that the first said, and the end of the first must be its beginning, byte for byte. If not, one
+    /// answer must bring all, now and next time.
+    async fn in_two_answers(&self, first: Answered, have: u64, total: u64) -> Result<u64, Cut> {
+        let from = have.saturating_sub(OVERLAP_BYTES);
+        let rest = send(&self.outgoing, &range_header(&(from..total))).await?;
+        let is_rest = rest.response.status() == StatusCode::PARTIAL_CONTENT
+            && ContentRange::of(rest.response.headers())
+                == Some(ContentRange {
+                    span: Some((from, total - 1)),
+                    total: Some(total),
+                })
+            && says_the_same(first.response.headers(), rest.response.headers());
+        if !is_rest {
+            self.fickle.insert(self.outgoing.url);
+            drop((first, rest));
+            return self.whole(None).await;
+        }
+        let head = SourceHead {
+            ranges: false,
+            ..self.head(&first.response)
+        };
+        self.tell_head(head, 0).await?;
+        let mut window = Window {
+            skip: 0,
+            take: None,
+            body_bytes: Some(have),
+        };
+        let mut seam = Tail::of(usize::try_from(have - from).unwrap_or(usize::MAX));
+        let Answered { response, host } = first;
+        let given = self
+            .sink
+            .pump_between(response, window, &host, None, &mut seam)
+            .await?;
+        window.skip = have - from;
+        window.body_bytes = Some(total - from);
+        let Answered { response, host } = rest;
+        let more = self
+            .sink
+            .pump_between(response, window, &host, Some(&seam), &mut Tail::of(0))
+            .await;
+        if matches!(more, Err(Cut::Failed(SourceFailure::Changed))) {
+            self.fickle.insert(self.outgoing.url);
+        }
+        Ok(given + more?)
     }
 
     /// The whole resource in one answer.
@@ -307,6 +377,13 @@ fn validators_agree(meta: &Meta, head: &SourceHead) -> Option<bool> {
             .map(|(known, told)| known == told)
     };
     agree(&known.etag, &told.etag).or_else(|| agree(&known.last_modified, &told.last_modified))
+}
+
+/// Whether two answers say the same of the content's state.
+fn says_the_same(one: &HeaderMap, two: &HeaderMap) -> bool {
+    WORDS
+        .iter()
+        .all(|word| one.get_all(word).iter().eq(two.get_all(word).iter()))
 }
 
 /// Whether two parts with this head are known to be of one version.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::check;
+use super::pour::{Pour, ended_early};
 
 /// Bytes copied at a time where the kernel does not copy by itself.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -33,6 +34,8 @@ pub(super) struct Draft {
     beside: PathBuf,
     file: File,
     source: CacheFile,
+    /// The source, where it is a pipe.
+    pour: Option<Pour>,
     part: (u64, u64),
     copied_bytes: u64,
     /// The file system shares blocks between files: nothing is copied until the end.
@@ -48,6 +51,7 @@ impl Draft {
             beside,
             file,
             source: started.file.clone(),
+            pour: Pour::of(&started.file, part.0),
             part,
             copied_bytes: 0,
             shares: false,
@@ -69,6 +73,15 @@ impl Draft {
         }
         let (first, end) = self.part;
         for run in runs {
+            if let Some(pour) = &mut self.pour {
+                let (file, copied) = (&self.file, &mut self.copied_bytes);
+                pour.pour(run.end, stop, |at, bytes| {
+                    file.write_all_at(bytes, at - first)?;
+                    *copied += bytes.len() as u64;
+                    Ok(())
+                })?;
+                continue;
+            }
             let run = run.start.max(first)..run.end.min(end);
             if run.start < run.end {
                 copy(&self.source.0, &self.file, run.clone(), first, stop)?;
@@ -82,6 +95,13 @@ impl Draft {
     pub(super) fn finish(mut self, length: u64, stop: &CancellationToken) -> io::Result<()> {
         if self.shares {
             self.share()?;
+        } else if self.pour.is_some() {
+            // The last report may still wait to be read.
+            let all = self.part.0..self.part.0.saturating_add(length);
+            self.copy(&[all], stop)?;
+            if self.copied_bytes != length {
+                return Err(ended_early());
+            }
         } else if self.copied_bytes != length {
             // A report was lost with the node that made it; all is there now.
             let first = self.part.0;

@@ -11,6 +11,7 @@ use dfnode_tracker::VersionId;
 use tokio_util::sync::CancellationToken;
 
 use super::check;
+use super::pour::{Pour, ended_early};
 
 /// Bytes written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -22,6 +23,8 @@ pub(super) struct Stream {
     first: u64,
     position: u64,
     source: Option<(CacheFile, VersionId)>,
+    /// The source, where it is a pipe.
+    pour: Option<Pour>,
 }
 
 impl Stream {
@@ -33,6 +36,7 @@ impl Stream {
             first,
             position: first,
             source: None,
+            pour: None,
         })
     }
 
@@ -44,6 +48,7 @@ impl Stream {
             first,
             position: first,
             source: None,
+            pour: None,
         })
     }
 
@@ -62,11 +67,32 @@ impl Stream {
             return false;
         }
         self.source = Some((started.file.clone(), started.version));
+        self.pour = Pour::of(&started.file, self.first);
         true
+    }
+
+    /// Writes the content up to byte `end`, its last.
+    pub(super) fn finish(&mut self, end: u64, stop: &CancellationToken) -> io::Result<()> {
+        self.write_to(end, stop)?;
+        if self.position < end {
+            return Err(ended_early());
+        }
+        Ok(())
     }
 
     /// Writes the content up to byte `end`. Blocks while the reader is slow.
     pub(super) fn write_to(&mut self, end: u64, stop: &CancellationToken) -> io::Result<()> {
+        if let Some(pour) = &mut self.pour {
+            let (file, position) = (&mut self.file, &mut self.position);
+            return pour.pour(end, stop, |at, bytes| {
+                // What an earlier attempt wrote is not written again.
+                let known = usize::try_from(position.saturating_sub(at)).unwrap_or(usize::MAX);
+                let fresh = bytes.get(known..).unwrap_or_default();
+                file.write_all(fresh)?;
+                *position += fresh.len() as u64;
+                Ok(())
+            });
+        }
         let Some((source, _)) = &self.source else {
             return Ok(());
         };

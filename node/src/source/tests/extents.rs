@@ -1,6 +1,7 @@
 //! What each extent asks for and hands over.
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::ambient::Clock;
@@ -54,14 +55,56 @@ async fn a_source_without_ranges_streams_the_whole() {
 }
 
 #[tokio::test]
-async fn a_source_whose_parts_cannot_be_told_apart_is_read_in_one_answer() {
+async fn a_source_without_a_strong_validator_is_read_once_in_two_answers_that_overlap() {
     let body = content(5 << 20);
+    for etag in ["W/\"v1\"", ""] {
+        let copy = body.clone();
+        let server = Server::start(move |request| good(request, &copy, etag)).await;
+        let outcome = probe(server.url("/")).await;
+        assert_eq!(outcome.end, Some(Ok(5 << 20)));
+        assert!(outcome.bytes == body);
+        assert_eq!(outcome.head().length, Some(5 << 20));
+        assert!(!outcome.head().ranges, "nobody else may read parts of it");
+        let [_, rest] = server.asked().try_into().expect("two requests");
+        assert!(rest.contains("range: bytes=4128768-5242879\r\n"), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn two_answers_that_say_different_things_are_not_put_together() {
+    let (body, turn) = (content(5 << 20), AtomicU32::new(0));
     let copy = body.clone();
-    let server = Server::start(move |request| good(request, &copy, "W/\"v1\"")).await;
+    let server = Server::start(move |request| {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        good(request, &copy, &format!("W/\"v{turn}\""))
+    })
+    .await;
     let outcome = probe(server.url("/")).await;
     assert_eq!(outcome.end, Some(Ok(5 << 20)));
-    assert_eq!(outcome.bytes, body);
-    assert_eq!(server.asked().len(), 2);
+    assert!(outcome.bytes == body);
+    let [_, _, whole] = server.asked().try_into().expect("three requests");
+    assert!(!whole.contains("range:"), "{whole}");
+}
+
+#[tokio::test]
+async fn two_answers_that_do_not_overlap_are_void_and_next_time_one_brings_all() {
+    let (old, turn) = (content(5 << 20), AtomicU32::new(0));
+    let mut new = old.clone();
+    new[4_128_800] ^= 1;
+    let copy = new.clone();
+    let server = Server::start(move |request| {
+        let is_first = turn.fetch_add(1, Ordering::Relaxed) == 0;
+        good(request, if is_first { &old } else { &copy }, "W/\"v\"")
+    })
+    .await;
+    let source = source();
+    let read = || collect(source.read(request(server.url("/"), Extent::Probe)));
+    assert_eq!(read().await.failure(), &SourceFailure::Changed);
+    let outcome = read().await;
+    assert_eq!(outcome.end, Some(Ok(5 << 20)));
+    assert!(outcome.bytes == new);
+    let [_, _, whole] = server.asked().try_into().expect("three requests");
+    assert!(!whole.contains("range:"), "{whole}");
 }
 
 #[tokio::test]

@@ -1,0 +1,260 @@
+//! Disks that are full, small, read-only or taken.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Node, Options};
+use crate::crowd::{expect_copies, expect_right, output};
+use crate::files::{noise, sha256, sha256_of};
+use crate::lab::{Job, Lab, Process, Shape, take_turn};
+use crate::origin::Origin;
+use crate::sizes::full;
+
+/// The exit code for a disk without room.
+const NO_SPACE: i32 = 6;
+/// What passing through may cost at the source: the answer that told the length is given up.
+const PASSED_COPIES: f64 = 1.1;
+
+/// A file system of a few megabytes; unmounted on drop.
+struct SmallDisk<'host>(&'host Path);
+
+impl<'host> SmallDisk<'host> {
+    fn mount(path: &'host Path, mebibytes: usize) -> Self {
+        fs::create_dir_all(path).unwrap();
+        run_mount(
+            &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"],
+            path,
+        );
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily: a node that is about to be killed may still have files open there.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+fn run_mount(arguments: &[&str], path: &Path) {
+    let mounted = Command::new("mount").args(arguments).arg(path).status();
+    assert!(mounted.unwrap().success());
+}
+
+/// `dfnode get URL -o -`, into a file.
+fn get_to_stdout(node: &Node<'_>, url: &str, path: &Path) -> Option<i32> {
+    let mut command = node.command(&["get", url, "-o", "-", "--quiet"]);
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(File::create(path).unwrap())
+        .status();
+    status.unwrap().code()
+}
+
+#[test]
+fn a_file_that_is_larger_than_the_disk_is_passed_through() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let (disk, length) = if full() {
+        (64, 200_000_000)
+    } else {
+        (24, 75_000_000)
+    };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let origin = Origin::start(lab.source());
+    let content = noise(34, length);
+    origin.publish("file", &content);
+    let digest = sha256(&content);
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    let data = node.data().to_owned();
+    let _disk = SmallDisk::mount(&data, disk);
+    node.start_and_wait();
+    let url = origin.url("file");
+    let stdout = node.host().dir().join("stdout");
+    assert_eq!(
+        get_to_stdout(&node, &url, &stdout),
+        Some(0),
+        "{}",
+        node.log()
+    );
+    assert_eq!(sha256_of(&stdout).as_ref(), Some(&digest));
+    expect_copies(origin.copies("file"), length, PASSED_COPIES);
+    origin.forget();
+    let with_digest = ["--digest", &format!("sha256:{digest}")];
+    let done = node.get_with(&url, &output(&node), &with_digest).run();
+    expect_right(&node, &done, &digest);
+    expect_copies(origin.copies("file"), length, PASSED_COPIES);
+    // It still keeps what fits.
+    let small = noise(35, 1_000_000);
+    origin.publish("small", &small);
+    let done = node.get(&origin.url("small"), &output(&node)).run();
+    expect_right(&node, &done, &sha256(&small));
+    let kept = node.json("tasks").unwrap();
+    assert_eq!(kept.as_array().map(Vec::len), Some(1), "{kept:#}");
+}
+
+#[test]
+fn a_disk_that_somebody_fills_in_the_middle_costs_the_cache_and_not_the_download() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Mbit(40), Shape::Mbit(40));
+    let origin = Origin::start(lab.source());
+    let content = noise(36, 12_000_000);
+    origin.publish("file", &content);
+    let options = Options {
+        run: vec!["--cache-size".to_owned(), "20M".to_owned()],
+        ..Options::default()
+    };
+    let mut node = Node::new(&lab.hosts()[0], options);
+    let data = node.data().to_owned();
+    let _disk = SmallDisk::mount(&data, 32);
+    node.start_and_wait();
+    let url = origin.url("file");
+    let done = thread::scope(|scope| {
+        let get = scope.spawn(|| node.get(&url, &output(&node)).run());
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while node
+            .json("tasks")
+            .is_none_or(|tasks| tasks[0]["done"].as_u64() < Some(2_000_000))
+        {
+            assert!(Instant::now() < give_up, "{}", node.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        // Fails when the disk is full, which is what it is for.
+        let _ = fs::write(data.join("junk"), vec![1; 40 << 20]);
+        get.join().unwrap()
+    });
+    expect_right(&node, &done, &sha256(&content));
+    fs::remove_file(data.join("junk")).unwrap();
+    let again = node.get(&url, &output(&node)).run();
+    expect_right(&node, &again, &sha256(&content));
+}
+
+#[test]
+fn an_output_disk_that_is_full_is_said() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let origin = Origin::start(lab.source());
+    origin.publish("file", &noise(37, 20_000_000));
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    node.start_and_wait();
+    let place = node.host().dir().join("small");
+    let _disk = SmallDisk::mount(&place, 8);
+    let done = node.get(&origin.url("file"), &place.join("got")).run();
+    assert_eq!(done.code, Some(NO_SPACE), "{done:#?}");
+    assert!(
+        done.stderr.contains("small/got") && done.stderr.contains("space"),
+        "{done:#?}"
+    );
+    assert_eq!(
+        fs::read_dir(&place).unwrap().count(),
+        0,
+        "something is left"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_said_at_once() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let origin = Origin::start(lab.source());
+    let content = noise(38, 3_000_000);
+    origin.publish("file", &content);
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    let data = node.data().to_owned();
+    let _disk = SmallDisk::mount(&data, 32);
+    node.start_and_wait();
+    run_mount(&["-o", "remount,ro"], &data);
+    // A node that runs does without its cache.
+    let done = node.get(&origin.url("file"), &output(&node)).run();
+    expect_right(&node, &done, &sha256(&content));
+    node.kill();
+    // One that starts says what is wrong.
+    let started = Job::new(node.command(&["run", "--no-mdns"])).run();
+    assert!(started.code.is_some_and(|code| code != 0), "{started:#?}");
+    let place = data.display().to_string();
+    assert!(started.stderr.contains(&place), "{started:#?}");
+    assert!(
+        started.stderr.to_lowercase().contains("read-only"),
+        "{started:#?}"
+    );
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused() {
+    let Some(_turn) = take_turn(&[]) else { return };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    node.start_and_wait();
+    let first = node.process().pid().as_raw_nonzero().to_string();
+    let second = Job::new(node.command(&["run", "--no-mdns", "--listen", "[::]:0"])).run();
+    assert!(second.code.is_some_and(|code| code != 0), "{second:#?}");
+    let says = |word: &str| second.stderr.contains(word);
+    assert!(
+        says("in use by another dfnode") && says(&first),
+        "{second:#?}"
+    );
+    assert!(node.status().is_some(), "the first is undisturbed");
+}
+
+/// A node that writes is killed over and over: it never believes what is not there, and hardly reads twice.
+#[test]
+fn a_node_that_is_killed_over_and_over_loses_no_more_than_its_last_second() {
+    let Some(_turn) = take_turn(&["nginx"]) else {
+        return;
+    };
+    let (kills, length) = if full() {
+        (200, 600_000_000)
+    } else {
+        (5, 40_000_000)
+    };
+    let lab = Lab::new(1, Shape::Mbit(100), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let content = noise(39, length);
+    origin.publish("file", &content);
+    let url = origin.url("file");
+    let mut node = Node::new(&lab.hosts()[0], Options::default());
+    node.start_and_wait();
+    let done = |node: &Node<'_>| {
+        let tasks = node.json("tasks").unwrap();
+        tasks[0]["done"].as_u64().unwrap_or_default()
+    };
+    // Moments that differ from kill to kill, the same in every run.
+    let mut moment = 0x9E37_79B9_u64;
+    for _ in 0..kills {
+        let log = node.host().dir().join("get.log");
+        let get = Process::start(&mut node.get_command(&url, &output(&node)), &log);
+        moment = moment
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        thread::sleep(Duration::from_millis(moment >> 33 & 255));
+        let verified = done(&node);
+        // The last second, and the time that a slow disk takes to sync it.
+        thread::sleep(Duration::from_millis(2_500));
+        drop(get);
+        node.kill();
+        node.start_and_wait();
+        let kept = done(&node);
+        assert!(
+            kept >= verified,
+            "{kept} of {verified} bytes\n{}",
+            node.log()
+        );
+        if kept == length as u64 {
+            break;
+        }
+    }
+    let finished = node.get(&url, &output(&node)).run();
+    expect_right(&node, &finished, &sha256(&content));
+    let log = node.log();
+    assert!(!log.contains("damaged"), "{log}");
+}
