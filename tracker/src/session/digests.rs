@@ -44,7 +44,7 @@ impl Session {
                 continue;
             }
             let signer = batch.signer;
-            match self.ledger.add(&version, blocks, batch) {
+            match self.ledger.add(&version, blocks, batch, cx.verify) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
                     if let Some(known) = self.peers.get_mut(&from) {

@@ -307,12 +307,14 @@ impl Session {
     /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
     /// of a source gets of the source's.
     fn free_places(&self, cx: &Context<'_>) -> usize {
+        let out = self.out.len() as usize;
         let free = cx.slots.free_download_places();
+        let free = free.min(self.width().saturating_sub(out));
         if self.reading.is_empty() {
             return free;
         }
         let beside = (self.readers as usize).saturating_sub(1).max(1);
-        free.min(beside.saturating_sub(self.out.len() as usize))
+        free.min(beside.saturating_sub(out))
     }
 
     /// Tells neighbours whose offers were declined as full that there is room, one for each free place.

@@ -20,7 +20,7 @@ use dfnode_gossip::{Now, PeerId};
 use self::counts::Counts;
 use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
-use crate::context::{Context, Slots};
+use crate::context::Context;
 use crate::ids::{BlockIndex, TaskId};
 use crate::ledger::Ledger;
 use crate::meta::Meta;
@@ -33,6 +33,10 @@ pub(crate) const MAX_NEIGHBOURS: usize = 32;
 const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Uploads, and downloads, of one task at once with few neighbours: each block then takes less time on its way, which is
+/// what a small swarm waits for.
+const FEW_TRANSFERS: usize = 4;
 
 /// A neighbour that wants blocks and is not heard of for this long may be dead.
 const QUIET: Duration = Duration::from_secs(1);
@@ -248,7 +252,14 @@ impl Session {
         }
     }
 
-    fn slots<'a>(cx: &'a Context<'_>) -> &'a Slots {
-        cx.slots
+    /// Uploads, and downloads, of this task at once. With many neighbours more find each other.
+    fn width(&self) -> usize {
+        let partners = self.peers.values().filter(|peer| peer.is_partner());
+        (partners.count() / 2).max(FEW_TRANSFERS)
+    }
+
+    fn can_upload(&self, cx: &Context<'_>) -> bool {
+        let out: usize = self.peers.values().map(|peer| peer.uploads.len()).sum();
+        cx.slots.can_upload() && out < self.width()
     }
 }

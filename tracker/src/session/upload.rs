@@ -29,7 +29,7 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
-        while Self::slots(cx).can_upload() {
+        while self.can_upload(cx) {
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
@@ -64,8 +64,8 @@ impl Session {
 
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
-        let fastest = self.fastest_rate(cx.now);
         let held = self.have.len();
+        let mut fastest = None;
         let mut best: Option<(usize, f64, u64, PeerId)> = None;
         for (id, peer) in &self.peers {
             let useful = peer.is_partner()
@@ -78,7 +78,7 @@ impl Session {
             }
             let key = (
                 peer.uploads.len(),
-                peer.lateness(fastest),
+                peer.lateness(*fastest.get_or_insert_with(|| self.fastest_rate(cx.now))),
                 cx.chance.next(),
                 *id,
             );
