@@ -157,6 +157,9 @@ impl Session {
         peer: PeerId,
         blocks: &BlockSet,
     ) {
+        if !self.signs {
+            return;
+        }
         let me = cx.view.me();
         let own: Vec<BatchIndex> = self
             .ledger

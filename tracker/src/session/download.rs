@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::counts::RARE;
-use super::{FLOW_PATIENCE, Session};
+use super::{FLOW_PATIENCE, Session, width};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
@@ -309,7 +309,8 @@ impl Session {
     fn free_places(&self, cx: &Context<'_>) -> usize {
         let out = self.out.len() as usize;
         let free = cx.slots.free_download_places();
-        let free = free.min(self.width().saturating_sub(out));
+        let partners = self.peers.values().filter(|peer| peer.is_partner()).count();
+        let free = free.min(width(partners).saturating_sub(out));
         if self.reading.is_empty() {
             return free;
         }

@@ -23,6 +23,7 @@ use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockIndex, TaskId};
 use crate::ledger::Ledger;
+use crate::message::SignedBatch;
 use crate::meta::Meta;
 
 pub use self::download::Arrival;
@@ -70,6 +71,8 @@ pub(crate) struct Session {
     /// How often this node sent each block: rare blocks are suggested in turn.
     sent: BTreeMap<BlockIndex, u32>,
     service: Duration,
+    /// Whether this node has signed digests of this version.
+    signs: bool,
 }
 
 impl Session {
@@ -95,6 +98,7 @@ impl Session {
             next_grant: 0,
             sent: BTreeMap::new(),
             service: Duration::from_millis(100),
+            signs: false,
         }
     }
 
@@ -152,6 +156,12 @@ impl Session {
         self.wants = false;
         self.release_all_wanted(cx);
         self.tell_all(cx, None);
+    }
+
+    /// A batch that this node signed, or had signed before it was started.
+    pub(crate) fn enter_own(&mut self, batch: SignedBatch) {
+        self.signs = true;
+        self.ledger.enter(batch);
     }
 
     /// The version is known now (or its length is).
@@ -251,15 +261,9 @@ impl Session {
             }
         }
     }
+}
 
-    /// Uploads, and downloads, of this task at once. With many neighbours more find each other.
-    fn width(&self) -> usize {
-        let partners = self.peers.values().filter(|peer| peer.is_partner());
-        (partners.count() / 2).max(FEW_TRANSFERS)
-    }
-
-    fn can_upload(&self, cx: &Context<'_>) -> bool {
-        let out: usize = self.peers.values().map(|peer| peer.uploads.len()).sum();
-        cx.slots.can_upload() && out < self.width()
-    }
+/// Uploads, and downloads, of a task at once with so many partners. With many of them more transfers find each other.
+fn width(partners: usize) -> usize {
+    (partners / 2).max(FEW_TRANSFERS)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::Session;
-use super::neighbour::{Declined, Upload};
+use super::neighbour::{Declined, Neighbour, Upload};
+use super::{Session, width};
 use crate::context::Context;
 use crate::ids::BlockIndex;
 use crate::message::{Cancel, DeclineReason, Grant, Message, Want};
@@ -29,7 +29,7 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
-        while self.can_upload(cx) {
+        while cx.slots.can_upload() {
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
@@ -65,27 +65,37 @@ impl Session {
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
         let held = self.have.len();
-        let mut fastest = None;
-        let mut best: Option<(usize, f64, u64, PeerId)> = None;
+        let (mut partners, mut out) = (0, 0);
+        let mut willing: Vec<(&PeerId, &Neighbour)> = Vec::new();
         for (id, peer) in &self.peers {
-            let useful = peer.is_partner()
-                && peer.wants
-                && peer.uploads.len() < cx.slots.uploads_per_peer()
-                && peer.accepts_offers(cx.now, held)
-                && self.has_use_for(peer);
-            if !useful {
+            out += peer.uploads.len();
+            if !peer.is_partner() {
                 continue;
             }
+            partners += 1;
+            if peer.wants
+                && peer.uploads.len() < cx.slots.uploads_per_peer()
+                && peer.accepts_offers(cx.now, held)
+            {
+                willing.push((id, peer));
+            }
+        }
+        if willing.is_empty() || out >= width(partners) {
+            return None;
+        }
+        let fastest = self.fastest_rate(cx.now);
+        let mut best: Option<(usize, f64, u64, PeerId)> = None;
+        for (id, peer) in willing {
             let key = (
                 peer.uploads.len(),
-                peer.lateness(*fastest.get_or_insert_with(|| self.fastest_rate(cx.now))),
+                peer.lateness(fastest),
                 cx.chance.next(),
                 *id,
             );
-            if best
+            let better = best
                 .as_ref()
-                .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2))
-            {
+                .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2));
+            if better && self.has_use_for(peer) {
                 best = Some(key);
             }
         }
@@ -93,7 +103,7 @@ impl Session {
     }
 
     /// Whether we hold more that it lacks than what is on its way to it already.
-    fn has_use_for(&self, peer: &super::neighbour::Neighbour) -> bool {
+    fn has_use_for(&self, peer: &Neighbour) -> bool {
         let out = peer.uploads.len();
         self.have
             .sieve([self.ledger.known()], [&peer.have])
