@@ -297,6 +297,7 @@ impl Session {
                 && cx.now.saturating_since(known.last_heard) >= FLOW_PATIENCE
             {
                 known.silent = true;
+                self.short = true;
             }
         }
         self.make_room(cx);

@@ -30,6 +30,8 @@ pub use self::download::Arrival;
 
 /// Neighbours at most, whoever began the acquaintance.
 pub(crate) const MAX_NEIGHBOURS: usize = 32;
+/// With fewer neighbours left than this, others are asked for.
+const ENOUGH_NEIGHBOURS: usize = 12;
 /// How often deadlines of transfers are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
@@ -73,6 +75,8 @@ pub(crate) struct Session {
     service: Duration,
     /// Whether this node has signed digests of this version.
     signs: bool,
+    /// Whether neighbours were lost or fell silent since it was last asked.
+    short: bool,
 }
 
 impl Session {
@@ -99,6 +103,7 @@ impl Session {
             sent: BTreeMap::new(),
             service: Duration::from_millis(100),
             signs: false,
+            short: false,
         }
     }
 
@@ -130,6 +135,27 @@ impl Session {
             }
         }
         nearby
+    }
+
+    /// Whether neighbours went and few are left, so that the home should name others. Says so once for each loss.
+    pub(crate) fn take_short(&mut self) -> bool {
+        let partners = self.neighbours().count();
+        std::mem::take(&mut self.short) && self.wants && partners < ENOUGH_NEIGHBOURS
+    }
+
+    /// Blocks that neither this node nor any neighbour has, although the source's last block has been read.
+    ///
+    /// Fresh blocks spread in a second or two: what is missing for longer died with its only holders.
+    pub(crate) fn holes(&self, now: Now) -> BlockSet {
+        let Some(blocks) = self.blocks().filter(|blocks| *blocks > 0 && self.wants) else {
+            return BlockSet::new();
+        };
+        let mut near = self.nearby(now);
+        near.unite(&self.have);
+        if !near.contains(BlockIndex(blocks - 1)) {
+            return BlockSet::new();
+        }
+        BlockSet::all(blocks).sieve([], [&near, &self.reading]).collect()
     }
 
     /// Blocks that this node holds and no neighbour does.

@@ -5,14 +5,17 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::neighbour::{Declined, Neighbour, Upload};
-use super::{Session, width};
+use super::{MAX_NEIGHBOURS, Session, width};
 use crate::context::Context;
 use crate::ids::BlockIndex;
 use crate::message::{Cancel, DeclineReason, Grant, Message, Want};
 use crate::output::Output;
 
 /// A neighbour from which nothing at all came for this long while it owes an answer or takes a block is silent.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(500);
+/// A neighbour that was not heard of for this long may be dead: others are offered to first, lest all slots wait for
+/// the dead, who are always the most behind.
+const DOUBT: Duration = Duration::from_millis(250);
 /// After "full", an offer is tried again without a word after this long.
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
 /// After "nothing", likewise.
@@ -86,8 +89,12 @@ impl Session {
         let fastest = self.fastest_rate(cx.now);
         let mut best: Option<(usize, f64, u64, PeerId)> = None;
         for (id, peer) in willing {
+            let doubtful = cx.now.saturating_since(peer.last_heard) >= DOUBT;
+            if doubtful && !peer.uploads.is_empty() {
+                continue;
+            }
             let key = (
-                peer.uploads.len(),
+                peer.uploads.len() + if doubtful { MAX_NEIGHBOURS } else { 0 },
                 peer.lateness(fastest),
                 cx.chance.next(),
                 *id,
@@ -331,6 +338,7 @@ impl Session {
                 continue;
             }
             peer.silent = true;
+            self.short = true;
             cx.slots.free_uploads(peer.uploads.len());
             for upload in std::mem::take(&mut peer.uploads).values() {
                 if let Upload::Sending { block, .. } = upload {
