@@ -12,6 +12,24 @@ pub enum Membership {
         /// From a death until all know of it.
         detection: Duration,
     },
+    /// The shortcut for ten thousand nodes: each knows the task's first homes and a few others by chance, and hears
+    /// of deaths among these.
+    Sampled {
+        /// From a death until those who know the dead hear of it.
+        detection: Duration,
+        /// How many others each node knows.
+        known: usize,
+    },
+}
+
+impl Membership {
+    /// From a death until it is known, where no gossip tells of it.
+    pub(crate) const fn detection(self) -> Option<Duration> {
+        match self {
+            Self::Gossip => None,
+            Self::Told { detection } | Self::Sampled { detection, .. } => Some(detection),
+        }
+    }
 }
 
 /// When a fault strikes.
@@ -113,6 +131,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Uploads, and downloads, that a host has under way at once, if not the production default.
     pub slots: Option<usize>,
+    /// Whether messages travel as bytes, encoded and decoded, or as they are: only their lengths are then computed.
+    pub codec: bool,
     /// Whether to write down what homes and readers of the source say and do.
     pub log: bool,
     /// How nodes learn of each other.
@@ -136,6 +156,7 @@ impl Default for Scenario {
             first_byte: Duration::from_millis(20),
             seed: 1,
             slots: None,
+            codec: true,
             log: false,
             membership: Membership::Gossip,
             faults: Vec::new(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dfnode_gossip::{Now, PeerId};
 
+use crate::local::Verify;
 use crate::message::Message;
 use crate::output::{BlameReason, Output};
 use crate::view::View;
@@ -103,6 +104,7 @@ pub(crate) struct Context<'a> {
     pub(crate) isolated: &'a BTreeMap<PeerId, BlameReason>,
     /// Whether this node knows the cluster well enough to act as a home or to read a source.
     pub(crate) ready: bool,
+    pub(crate) verify: Verify,
     pub(crate) slots: &'a mut Slots,
     pub(crate) chance: &'a mut Chance,
     pub(crate) out: &'a mut VecDeque<Output>,

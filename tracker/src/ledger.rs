@@ -8,6 +8,7 @@ use dfnode_gossip::PeerId;
 use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
 use crate::layout::MAX_BLOCKS;
+use crate::local::Verify;
 use crate::message::SignedBatch;
 
 /// Position of a batch in a ledger.
@@ -82,6 +83,7 @@ impl Ledger {
         version: &VersionId,
         blocks: Option<u32>,
         batch: SignedBatch,
+        verify: Verify,
     ) -> Result<Option<BatchIndex>, BadBatch> {
         let run = batch.run();
         if batch.version != *version || run.end > blocks.unwrap_or(MAX_BLOCKS) {
@@ -91,7 +93,8 @@ impl Ledger {
         if !fresh && self.agrees(&batch) {
             return Ok(None);
         }
-        if !is_signed(&batch) {
+        let signed = SignedBatch::signing_bytes(&batch.version, batch.first, &batch.digests);
+        if !verify(&batch.signer, &signed, &batch.signature) {
             return Err(BadBatch::Signature);
         }
         if self.contradicts_itself(&batch) {
@@ -145,15 +148,15 @@ impl Ledger {
     }
 }
 
-fn is_signed(batch: &SignedBatch) -> bool {
-    let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(batch.signer.as_bytes()) else {
+/// Whether a peer's key signed these bytes, by Ed25519.
+pub fn verify_signature(signer: &PeerId, bytes: &[u8], signature: &[u8]) -> bool {
+    let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(signer.as_bytes()) else {
         return false;
     };
-    let Ok(signature) = ed25519_dalek::Signature::from_slice(&batch.signature) else {
+    let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else {
         return false;
     };
-    let bytes = SignedBatch::signing_bytes(&batch.version, batch.first, &batch.digests);
-    key.verify_strict(&bytes, &signature).is_ok()
+    key.verify_strict(bytes, &signature).is_ok()
 }
 
 #[cfg(test)]
@@ -191,7 +194,7 @@ mod tests {
         let mut batch = signed(&SigningKey::from_bytes(&[1; 32]), 0, &[b"a", b"b"]);
         batch.digests[1] = BlockDigest::of(b"c");
         assert_eq!(
-            Ledger::default().add(&version(), Some(2), batch),
+            Ledger::default().add(&version(), Some(2), batch, verify_signature),
             Err(BadBatch::Signature)
         );
     }
@@ -204,10 +207,10 @@ mod tests {
         );
         let mut ledger = Ledger::default();
         ledger
-            .add(&version(), Some(2), signed(&one, 0, &[b"a"]))
+            .add(&version(), Some(2), signed(&one, 0, &[b"a"]), verify_signature)
             .expect("sound");
         assert_eq!(
-            ledger.add(&version(), Some(2), signed(&two, 0, &[b"x"])),
+            ledger.add(&version(), Some(2), signed(&two, 0, &[b"x"]), verify_signature),
             Ok(None)
         );
         assert_eq!(ledger.digest(BlockIndex(0)), Some(BlockDigest::of(b"a")));
@@ -218,10 +221,10 @@ mod tests {
         let key = SigningKey::from_bytes(&[1; 32]);
         let mut ledger = Ledger::default();
         ledger
-            .add(&version(), Some(2), signed(&key, 0, &[b"a"]))
+            .add(&version(), Some(2), signed(&key, 0, &[b"a"]), verify_signature)
             .expect("sound");
         assert_eq!(
-            ledger.add(&version(), Some(2), signed(&key, 0, &[b"x", b"y"])),
+            ledger.add(&version(), Some(2), signed(&key, 0, &[b"x", b"y"]), verify_signature),
             Err(BadBatch::Contradiction)
         );
     }
@@ -230,7 +233,7 @@ mod tests {
     fn digests_behind_the_end_of_the_file_are_refused() {
         let batch = signed(&SigningKey::from_bytes(&[1; 32]), 1, &[b"a", b"b"]);
         assert_eq!(
-            Ledger::default().add(&version(), Some(2), batch),
+            Ledger::default().add(&version(), Some(2), batch, verify_signature),
             Err(BadBatch::Misplaced)
         );
     }

@@ -29,7 +29,10 @@ pub use ids::{
     BlockDigest, BlockIndex, Digest, ParseDigestError, PieceIndex, Selector, TaskId, VersionId,
 };
 pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
-pub use local::{Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Violation};
+pub use ledger::verify_signature;
+pub use local::{
+    Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Verify, Violation,
+};
 pub use message::{
     AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds, HomeProbe,
     HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome,
@@ -40,3 +43,4 @@ pub use output::{BlameReason, Origin, Output, ReadPlan, TaskEvent, TaskFailure};
 pub use session::Arrival;
 pub use task::Wish;
 pub use tracker::{PieceReport, Tracker};
+pub use view::best_homes;

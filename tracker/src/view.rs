@@ -81,16 +81,35 @@ impl View {
         let willing = self
             .members
             .iter()
-            .map(|(peer, known)| (known.leech, *peer))
-            .chain([(self.leech, self.me)]);
-        let mut best: Vec<(bool, u64, PeerId)> = Vec::with_capacity(HOME_RANKS + 1);
-        for (leech, peer) in willing {
-            best.push((!leech, score(task, &peer), peer));
-            best.sort_unstable_by(|a, b| b.cmp(a));
-            best.truncate(HOME_RANKS);
-        }
-        best.into_iter().map(|(_, _, peer)| peer).collect()
+            .map(|(peer, known)| (!known.leech, *peer))
+            .chain([(!self.leech, self.me)]);
+        best_of(task, willing, HOME_RANKS)
     }
+}
+
+/// The members that suit a task best, by rendezvous hashing: its homes, and who follows them.
+///
+/// For a world that tells each node of a few others only: these it must know to find the homes that all find.
+pub fn best_homes(task: &TaskId, members: impl Iterator<Item = PeerId>, count: usize) -> Vec<PeerId> {
+    best_of(task, members.map(|peer| (true, peer)), count)
+}
+
+fn best_of(
+    task: &TaskId,
+    willing: impl Iterator<Item = (bool, PeerId)>,
+    count: usize,
+) -> Vec<PeerId> {
+    let mut best: Vec<(bool, u64, PeerId)> = Vec::with_capacity(count + 1);
+    for (willing, peer) in willing {
+        let candidate = (willing, score(task, &peer), peer);
+        if best.len() == count && best.last().is_some_and(|worst| *worst >= candidate) {
+            continue;
+        }
+        best.push(candidate);
+        best.sort_unstable_by(|a, b| b.cmp(a));
+        best.truncate(count);
+    }
+    best.into_iter().map(|(_, _, peer)| peer).collect()
 }
 
 /// How well a member suits a task: uniform, and equal wherever it is computed.

@@ -121,6 +121,49 @@ kinds! {
     26 => AskDigests,
 }
 
+/// How many bytes [`encode`] makes of a message, without making them where that is easily told.
+pub fn encoded_len(message: &Message) -> usize {
+    const ID: usize = 32;
+    let body = match message {
+        Message::Have(m) => {
+            let length = m.length.map_or(0, varint_len);
+            2 * ID + runs_len(&m.runs) + 1 + length + 1
+        }
+        Message::Offer(m) => {
+            let blocks: usize = m.suggest.iter().map(|block| varint_len(block.0.into())).sum();
+            2 * ID + varint_len(m.grant.into()) + varint_len(m.suggest.len() as u64) + blocks
+        }
+        Message::Want(m) => 2 * ID + varint_len(m.grant.into()) + varint_len(m.block.0.into()),
+        Message::Decline(m) => ID + varint_len(m.grant.into()) + 1,
+        Message::Cancel(m) | Message::Refuse(m) => 2 * ID + varint_len(m.block.0.into()),
+        Message::Room(_) | Message::Bye(_) | Message::Leave(_) => ID,
+        Message::AskDigests(m) => 2 * ID + runs_len(&m.runs),
+        Message::Register(_)
+        | Message::Registered(_)
+        | Message::LeaseReport(_)
+        | Message::HomeProbe(_)
+        | Message::HomeState(_)
+        | Message::Hello(_)
+        | Message::Batches(_) => return encode(message).len(),
+    };
+    HEADER_BYTES + body
+}
+
+fn runs_len(runs: &[std::ops::Range<u32>]) -> usize {
+    let ends = runs.iter().flat_map(|run| [run.start, run.end]);
+    varint_len(runs.len() as u64) + ends.map(|end| varint_len(end.into())).sum::<usize>()
+}
+
+/// Bytes of one of bincode's variable integers.
+const fn varint_len(number: u64) -> usize {
+    match number {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}
+
 /// Whether every number in a decoded message is one that a correct node can have sent.
 fn is_sound(message: &Message) -> bool {
     match message {

@@ -6,6 +6,11 @@ use dfnode_simulations::{Fault, Membership, Scenario, SourceKind, When, run};
 
 use super::{size, table};
 
+/// More hosts than this are simulated with shortcuts unless the command line says otherwise.
+const MANY: usize = 3_000;
+/// Others that each of many hosts knows.
+const USUALLY_KNOWN: usize = 64;
+
 /// Every host wants one file from one source at the same time.
 #[derive(clap::Args)]
 #[expect(
@@ -40,6 +45,10 @@ pub(crate) struct FlashCrowd {
     /// Find members by the production gossip, packet by packet, instead of telling each of all the others.
     #[arg(long)]
     gossip: bool,
+    /// Shortcuts for very large worlds: each host knows the task's homes and so many others, and messages are not
+    /// encoded. 0 for none; 64 by default above 3,000 hosts.
+    #[arg(long)]
+    sampled: Option<usize>,
     /// Uploads, and downloads, that a host has under way at once; the production default if not given.
     #[arg(long)]
     slots: Option<usize>,
@@ -132,12 +141,15 @@ impl FlashCrowd {
     }
 
     fn scenario(&self) -> Scenario {
+        let detection = Duration::from_secs(10);
+        let usual = if self.nodes > MANY { USUALLY_KNOWN } else { 0 };
+        let known = self.sampled.unwrap_or(usual);
         let membership = if self.gossip {
             Membership::Gossip
+        } else if known > 0 {
+            Membership::Sampled { detection, known }
         } else {
-            Membership::Told {
-                detection: Duration::from_secs(10),
-            }
+            Membership::Told { detection }
         };
         Scenario {
             nodes: self.nodes,
@@ -155,6 +167,7 @@ impl FlashCrowd {
             seed: self.seed,
             slots: self.slots,
             membership,
+            codec: known == 0,
             faults: self.faults(),
             ..Scenario::default()
         }

@@ -5,13 +5,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dfnode_gossip::{Gossip, Labels, Member, Now, PeerId};
-use dfnode_tracker::{Config, LocalTracker, MemberChange};
+use dfnode_tracker::{Config, LocalTracker, MemberChange, best_homes};
 use ed25519_dalek::SigningKey;
 
-use super::{Happening, World, micros};
+use super::{Happening, World, micros, signatures};
 use crate::node::SimNode;
 use crate::scenario::{Fault, Membership};
 
+/// With a sampled membership, every node knows so many of those who would be the task's homes one after the other.
+const HOMES_KNOWN: usize = 16;
 /// With gossip, the cluster lives for so long before the first start.
 const SETTLING: Duration = Duration::from_secs(6);
 
@@ -38,7 +40,10 @@ impl World {
                 Now::from_micros(0),
             )
         });
-        let mut config = Config::default();
+        let mut config = Config {
+            verify: signatures::verify,
+            ..Config::default()
+        };
         if let Some(slots) = self.scenario.slots {
             (config.upload_slots, config.download_slots) = (slots, slots);
         }
@@ -89,6 +94,10 @@ impl World {
                 }
                 SETTLING
             }
+            Membership::Sampled { known, .. } => {
+                self.introduce_some(known);
+                Duration::ZERO
+            }
             Membership::Told { .. } => {
                 self.choose_sides();
                 self.introduce_all(true);
@@ -121,6 +130,31 @@ impl World {
             for (_, member) in known.filter(|_| node.alive) {
                 node.tracker
                     .handle_member(now, &MemberChange::Up(member.clone()));
+            }
+            self.drain(index);
+        }
+    }
+
+    /// Makes the task's first homes known to all, and a few others to each.
+    fn introduce_some(&mut self, known: usize) {
+        let now = self.clock();
+        let peers = self.nodes.iter().map(|node| node.member.peer);
+        let homes = best_homes(&self.task, peers, HOMES_KNOWN);
+        for index in 0..self.nodes.len() {
+            let count = self.nodes.len() as u64;
+            let mut members: Vec<Member> = homes
+                .iter()
+                .filter_map(|home| self.index.get(home))
+                .map(|home| self.nodes[*home].member.clone())
+                .collect();
+            for _ in 0..known {
+                let other = usize::try_from(self.draw() % count).unwrap_or(0);
+                members.push(self.nodes[other].member.clone());
+            }
+            for member in members {
+                self.nodes[index]
+                    .tracker
+                    .handle_member(now, &MemberChange::Up(member));
             }
             self.drain(index);
         }

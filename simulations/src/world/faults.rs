@@ -6,7 +6,7 @@ use dfnode_tracker::{BlockIndex, MemberChange, SourceFailure};
 
 use super::{Cargo, Happening, World, micros};
 use crate::links::FlowId;
-use crate::scenario::{Fault, Membership, When};
+use crate::scenario::{Fault, When};
 
 impl World {
     /// Puts the faults on the calendar.
@@ -77,6 +77,7 @@ impl World {
     pub(super) fn dies(&mut self, node: usize) {
         self.note("die", node, 0);
         self.nodes[node].alive = false;
+        self.may_be_over = true;
         let flows: Vec<FlowId> = self
             .cargo
             .iter()
@@ -89,7 +90,7 @@ impl World {
         for flow in flows {
             self.stop_flow(flow);
         }
-        if let Membership::Told { detection } = self.scenario.membership {
+        if let Some(detection) = self.scenario.membership.detection() {
             self.later(detection, Happening::Told { node });
         }
         // QUIC gives a silent peer up after its idle time-out.

@@ -88,5 +88,6 @@ impl World {
             0,
         );
         self.nodes[node].end.get_or_insert(end);
+        self.may_be_over = true;
     }
 }

@@ -42,7 +42,7 @@ impl World {
     fn perform(&mut self, index: usize, output: Output) {
         let now = self.clock();
         match output {
-            Output::Send { to, message } => self.send(index, to, &message),
+            Output::Send { to, message } => self.send(index, to, message),
             Output::Connect { peer } => self.connect(index, peer.peer),
             Output::ReadSource { lease, .. } => self.read_source(index, lease),
             Output::StopSource { lease, .. } => {

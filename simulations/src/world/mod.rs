@@ -7,18 +7,19 @@ mod invariants;
 mod log;
 mod machines;
 mod network;
+mod signatures;
 mod source;
 mod transfers;
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use bytes::Bytes as Packet;
 use dfnode_gossip::{Now, PeerId};
-use dfnode_tracker::{BlockIndex, Layout, Meta, TaskId, VersionId};
+use dfnode_tracker::{BlockIndex, Layout, Message, Meta, TaskId, VersionId};
 
-use crate::links::{Due, FlowId, Links};
+use crate::links::{self, FlowId, Links};
 use crate::node::{Bytes, SimNode};
 use crate::report::{Report, Traffic};
 use crate::scenario::{Scenario, When};
@@ -28,7 +29,14 @@ const AFTERMATH: Duration = Duration::from_secs(3);
 /// A world in which more happens than this is caught in a circle.
 const MAX_EVENTS_PER_NODE: u64 = 1_000_000;
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A message on its way.
+#[derive(Debug)]
+enum Parcel {
+    Bytes(Packet),
+    AsItIs(Box<Message>),
+}
+
+#[derive(Debug)]
 enum Happening {
     Timer {
         node: usize,
@@ -36,7 +44,7 @@ enum Happening {
     Message {
         from: usize,
         to: usize,
-        bytes: Packet,
+        parcel: Parcel,
     },
     Gossip {
         from: usize,
@@ -93,11 +101,40 @@ enum Cargo {
     },
 }
 
+/// What happens when; of what happens at the same time, what was planned first.
+#[derive(Debug)]
+struct Due {
+    time: u64,
+    sequence: u64,
+    what: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.time, self.sequence) == (other.time, other.sequence)
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    /// The heap gives the greatest first: that is the earliest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.time, other.sequence).cmp(&(self.time, self.sequence))
+    }
+}
+
 struct World {
     scenario: Scenario,
     now: u64,
     sequence: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: BinaryHeap<Due>,
     nodes: Vec<SimNode>,
     index: BTreeMap<PeerId, usize>,
     links: Links,
@@ -128,6 +165,8 @@ struct World {
     isolations: u64,
     wrong_blocks: u64,
     first_start: u64,
+    /// Whether somebody ended or died since it was last looked at.
+    may_be_over: bool,
 }
 
 /// Runs a scenario to its end.
@@ -183,6 +222,7 @@ impl World {
             isolations: 0,
             wrong_blocks: 0,
             first_start: 0,
+            may_be_over: false,
             scenario,
         };
         #[expect(clippy::cast_precision_loss, reason = "rates far below 2^53")]
@@ -207,7 +247,11 @@ impl World {
 
     fn at(&mut self, time: u64, what: Happening) {
         self.sequence += 1;
-        self.queue.push(Reverse((time, self.sequence, what)));
+        self.queue.push(Due {
+            time,
+            sequence: self.sequence,
+            what,
+        });
     }
 
     fn later(&mut self, after: Duration, what: Happening) {
@@ -217,8 +261,8 @@ impl World {
     fn live(&mut self) {
         let mut limit = self.first_start + micros(self.scenario.limit);
         let mut over = false;
-        while let Some(Reverse((time, _, what))) = self.queue.pop() {
-            if !over && self.is_over() {
+        while let Some(Due { time, what, .. }) = self.queue.pop() {
+            if !over && std::mem::take(&mut self.may_be_over) && self.is_over() {
                 over = true;
                 limit = limit.min(self.now + micros(AFTERMATH));
             }
@@ -235,6 +279,7 @@ impl World {
         }
     }
 
+    /// Whether nobody waits any more. Looked at where somebody's end or death may have made it so.
     fn is_over(&self) -> bool {
         self.now > self.first_start
             && self
@@ -246,7 +291,7 @@ impl World {
     fn happen(&mut self, what: Happening) {
         match what {
             Happening::Timer { node } => self.timer(node),
-            Happening::Message { from, to, bytes } => self.message(from, to, &bytes),
+            Happening::Message { from, to, parcel } => self.message(from, to, parcel),
             Happening::Gossip { from, to, bytes } => {
                 let (now, peer) = (self.clock(), self.nodes[from].member.peer);
                 if let Some(gossip) = self.alive(to).and_then(|node| node.gossip.as_mut()) {
@@ -262,9 +307,9 @@ impl World {
             Happening::LinkBroke { node, peer } => self.link_broke(node, peer),
             Happening::FirstByte { node, lease } => self.first_byte(node, lease),
             Happening::FlowEnds { flow } => match self.links.look(self.now, flow) {
-                Due::Done => self.flow_ends(flow),
-                Due::Later(end) => self.at(end, Happening::FlowEnds { flow }),
-                Due::Stale => {}
+                links::Due::Done => self.flow_ends(flow),
+                links::Due::Later(end) => self.at(end, Happening::FlowEnds { flow }),
+                links::Due::Stale => {}
             },
             Happening::Starts { node } => self.starts(node),
             Happening::Dies { node } => self.dies(node),

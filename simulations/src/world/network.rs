@@ -5,16 +5,22 @@ use dfnode_gossip::{Output as GossipOutput, PeerId};
 use dfnode_tracker::{LinkState, MemberChange, Message, wire};
 use ed25519_dalek::Signer as _;
 
-use super::{Happening, World, log};
+use super::{Happening, Parcel, World, log};
 
 /// Bytes that a sealed packet or a QUIC frame adds to a control message, about.
 const CONTROL_OVERHEAD: u64 = 40;
 
 impl World {
-    pub(super) fn message(&mut self, from: usize, to: usize, bytes: &[u8]) {
+    pub(super) fn message(&mut self, from: usize, to: usize, parcel: Parcel) {
         let (now, peer) = (self.clock(), self.nodes[from].member.peer);
-        let Ok(Some(message)) = wire::decode(bytes) else {
-            return self.violation(&format!("node {from} sends what is no message"));
+        let message = match parcel {
+            Parcel::AsItIs(message) => *message,
+            Parcel::Bytes(bytes) => {
+                let Ok(Some(message)) = wire::decode(&bytes) else {
+                    return self.violation(&format!("node {from} sends what is no message"));
+                };
+                message
+            }
         };
         if self.scenario.log && !message.needs_link() {
             self.log(format_args!(
@@ -104,14 +110,22 @@ impl World {
         }
     }
 
-    pub(super) fn send(&mut self, index: usize, to: PeerId, message: &Message) {
+    pub(super) fn send(&mut self, index: usize, to: PeerId, message: Message) {
         let Some(to) = self.index.get(&to).copied() else {
             return;
         };
-        let bytes = Packet::from(wire::encode(message));
-        let size = bytes.len() as u64 + CONTROL_OVERHEAD;
+        let name = message.name();
+        let (parcel, length) = if self.scenario.codec {
+            let bytes = Packet::from(wire::encode(&message));
+            let length = bytes.len();
+            (Parcel::Bytes(bytes), length)
+        } else {
+            let length = wire::encoded_len(&message);
+            (Parcel::AsItIs(Box::new(message)), length)
+        };
+        let size = length as u64 + CONTROL_OVERHEAD;
         self.nodes[index].control_bytes += size;
-        let traffic = self.traffic.entry(message.name()).or_default();
+        let traffic = self.traffic.entry(name).or_default();
         traffic.messages += 1;
         traffic.bytes += size;
         self.later(
@@ -119,7 +133,7 @@ impl World {
             Happening::Message {
                 from: index,
                 to,
-                bytes,
+                parcel,
             },
         );
     }

@@ -3,17 +3,20 @@
 mod arrivals;
 mod dispatch;
 mod isolation;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dfnode_gossip::{Event, EventKind, Member, Now, PeerId};
 
+use self::tasks::Tasks;
 use crate::blocks::BlockSet;
 use crate::context::{Chance, Context, Slots};
 use crate::events::Progress;
 use crate::home::{Homes, SourceRules};
 use crate::ids::{BlockDigest, BlockIndex, TaskId};
+use crate::ledger::verify_signature;
 use crate::message::{Message, SignedBatch};
 use crate::meta::Meta;
 use crate::output::{BlameReason, Output};
@@ -41,7 +44,13 @@ pub struct Config {
     pub download_slots: usize,
     /// Whether this node never uploads. Default: it does.
     pub leech: bool,
+    /// What says whether bytes are signed by a key. Default: [`verify_signature`]; a simulation of thousands of nodes
+    /// remembers its answers.
+    pub verify: Verify,
 }
+
+/// Says whether a peer's key signed these bytes: (key, bytes, signature).
+pub type Verify = fn(&PeerId, &[u8], &[u8]) -> bool;
 
 impl Default for Config {
     fn default() -> Self {
@@ -50,6 +59,7 @@ impl Default for Config {
             upload_slots: 8,
             download_slots: 8,
             leech: false,
+            verify: verify_signature,
         }
     }
 }
@@ -112,7 +122,8 @@ pub struct LocalTracker {
     isolated: BTreeMap<PeerId, BlameReason>,
     accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
     ready: bool,
-    tasks: BTreeMap<TaskId, Task>,
+    verify: Verify,
+    tasks: Tasks,
     homes: Homes,
     holders: BTreeMap<TaskId, BTreeSet<PeerId>>,
     slots: Slots,
@@ -133,6 +144,7 @@ macro_rules! context {
             links: &$self.links,
             isolated: &$self.isolated,
             ready: $self.ready,
+            verify: $self.verify,
             slots: &mut $self.slots,
             chance: &mut $self.chance,
             out: &mut $self.outputs,
@@ -152,7 +164,8 @@ impl LocalTracker {
             isolated: BTreeMap::new(),
             accusations: BTreeMap::new(),
             ready: false,
-            tasks: BTreeMap::new(),
+            verify: config.verify,
+            tasks: Tasks::default(),
             homes: Homes::new(SourceRules {
                 readers: config.source_readers.max(1),
             }),
@@ -256,7 +269,7 @@ impl LocalTracker {
         have: BlockSet,
         batches: Vec<SignedBatch>,
     ) {
-        let task = self.tasks.entry(id).or_insert_with(|| Task::new(id, now));
+        let task = self.tasks.get_or_begin(now, id);
         let mut cx = context!(self, now);
         task.restore(&mut cx, meta, have, batches);
         self.settle(now);
@@ -277,15 +290,15 @@ impl LocalTracker {
         self.homes.handle_timeout(&mut cx);
         let mut unsigned = Vec::new();
         let mut alone = Vec::new();
-        for (id, task) in &mut self.tasks {
-            if task.poll_timeout().is_none_or(|at| at > now) {
+        for id in self.tasks.due(now) {
+            let Some(task) = self.tasks.get_mut(&id) else {
                 continue;
-            }
-            let interested = self.holders.get(id).map_or(0, BTreeSet::len);
+            };
+            let interested = self.holders.get(&id).map_or(0, BTreeSet::len);
             let (due, acts) = task.handle_timeout(&mut cx, interested);
-            unsigned.extend(due.into_iter().map(|due| (*id, due)));
+            unsigned.extend(due.into_iter().map(|due| (id, due)));
             if acts {
-                alone.push(*id);
+                alone.push(id);
             }
         }
         for id in alone {
@@ -299,10 +312,9 @@ impl LocalTracker {
 
     /// When [`LocalTracker::handle_timeout`] is due, if ever.
     pub fn poll_timeout(&self) -> Option<Now> {
-        self.tasks
-            .values()
-            .filter_map(Task::poll_timeout)
-            .chain(self.homes.poll_timeout())
+        [self.tasks.poll_timeout(), self.homes.poll_timeout()]
+            .into_iter()
+            .flatten()
             .min()
     }
 
@@ -377,6 +389,7 @@ impl LocalTracker {
             } else if let Some((peer, reason)) = self.blamed.pop() {
                 self.isolate(now, peer, reason);
             } else {
+                self.tasks.refresh();
                 return;
             }
         }
@@ -385,7 +398,7 @@ impl LocalTracker {
 
 impl Tracker for LocalTracker {
     fn register(&mut self, now: Now, id: TaskId, wish: Wish) {
-        if self.tasks.len() >= MAX_TASKS && !self.tasks.contains_key(&id) {
+        if self.tasks.len() >= MAX_TASKS && !self.tasks.contains(&id) {
             let idle = self
                 .tasks
                 .iter()
@@ -394,7 +407,7 @@ impl Tracker for LocalTracker {
                 self.tasks.remove(&idle);
             }
         }
-        let task = self.tasks.entry(id).or_insert_with(|| Task::new(id, now));
+        let task = self.tasks.get_or_begin(now, id);
         let mut cx = context!(self, now);
         task.register(&mut cx, wish);
         self.settle(now);

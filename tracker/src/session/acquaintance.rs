@@ -54,6 +54,7 @@ impl Session {
             return;
         };
         self.counts.down(&lost.have);
+        self.short = true;
         self.forget_asked_digests(cx.now);
         cx.slots.free_uploads(lost.uploads.len());
         for upload in lost.uploads.values() {

@@ -44,7 +44,7 @@ impl Session {
                 continue;
             }
             let signer = batch.signer;
-            match self.ledger.add(&version, blocks, batch) {
+            match self.ledger.add(&version, blocks, batch, cx.verify) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
                     if let Some(known) = self.peers.get_mut(&from) {
@@ -157,6 +157,9 @@ impl Session {
         peer: PeerId,
         blocks: &BlockSet,
     ) {
+        if !self.signs {
+            return;
+        }
         let me = cx.view.me();
         let own: Vec<BatchIndex> = self
             .ledger

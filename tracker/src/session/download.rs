@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::counts::RARE;
-use super::{FLOW_PATIENCE, Session};
+use super::{FLOW_PATIENCE, Session, width};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
@@ -297,6 +297,7 @@ impl Session {
                 && cx.now.saturating_since(known.last_heard) >= FLOW_PATIENCE
             {
                 known.silent = true;
+                self.short = true;
             }
         }
         self.make_room(cx);
@@ -307,12 +308,15 @@ impl Session {
     /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
     /// of a source gets of the source's.
     fn free_places(&self, cx: &Context<'_>) -> usize {
+        let out = self.out.len() as usize;
         let free = cx.slots.free_download_places();
+        let partners = self.peers.values().filter(|peer| peer.is_partner()).count();
+        let free = free.min(width(partners).saturating_sub(out));
         if self.reading.is_empty() {
             return free;
         }
         let beside = (self.readers as usize).saturating_sub(1).max(1);
-        free.min(beside.saturating_sub(self.out.len() as usize))
+        free.min(beside.saturating_sub(out))
     }
 
     /// Tells neighbours whose offers were declined as full that there is room, one for each free place.

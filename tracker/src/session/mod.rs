@@ -20,19 +20,26 @@ use dfnode_gossip::{Now, PeerId};
 use self::counts::Counts;
 use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
-use crate::context::{Context, Slots};
+use crate::context::Context;
 use crate::ids::{BlockIndex, TaskId};
 use crate::ledger::Ledger;
+use crate::message::SignedBatch;
 use crate::meta::Meta;
 
 pub use self::download::Arrival;
 
 /// Neighbours at most, whoever began the acquaintance.
 pub(crate) const MAX_NEIGHBOURS: usize = 32;
+/// With fewer neighbours left than this, others are asked for.
+const ENOUGH_NEIGHBOURS: usize = 12;
 /// How often deadlines of transfers are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Uploads, and downloads, of one task at once with few neighbours: each block then takes less time on its way, which is
+/// what a small swarm waits for.
+const FEW_TRANSFERS: usize = 4;
 
 /// A neighbour that wants blocks and is not heard of for this long may be dead.
 const QUIET: Duration = Duration::from_secs(1);
@@ -66,6 +73,10 @@ pub(crate) struct Session {
     /// How often this node sent each block: rare blocks are suggested in turn.
     sent: BTreeMap<BlockIndex, u32>,
     service: Duration,
+    /// Whether this node has signed digests of this version.
+    signs: bool,
+    /// Whether neighbours were lost or fell silent since it was last asked.
+    short: bool,
 }
 
 impl Session {
@@ -91,6 +102,8 @@ impl Session {
             next_grant: 0,
             sent: BTreeMap::new(),
             service: Duration::from_millis(100),
+            signs: false,
+            short: false,
         }
     }
 
@@ -124,6 +137,27 @@ impl Session {
         nearby
     }
 
+    /// Whether neighbours went and few are left, so that the home should name others. Says so once for each loss.
+    pub(crate) fn take_short(&mut self) -> bool {
+        let partners = self.neighbours().count();
+        std::mem::take(&mut self.short) && self.wants && partners < ENOUGH_NEIGHBOURS
+    }
+
+    /// Blocks that neither this node nor any neighbour has, although the source's last block has been read.
+    ///
+    /// Fresh blocks spread in a second or two: what is missing for longer died with its only holders.
+    pub(crate) fn holes(&self, now: Now) -> BlockSet {
+        let Some(blocks) = self.blocks().filter(|blocks| *blocks > 0 && self.wants) else {
+            return BlockSet::new();
+        };
+        let mut near = self.nearby(now);
+        near.unite(&self.have);
+        if !near.contains(BlockIndex(blocks - 1)) {
+            return BlockSet::new();
+        }
+        BlockSet::all(blocks).sieve([], [&near, &self.reading]).collect()
+    }
+
     /// Blocks that this node holds and no neighbour does.
     pub(crate) fn unspread(&self) -> u32 {
         let lonely = self
@@ -148,6 +182,12 @@ impl Session {
         self.wants = false;
         self.release_all_wanted(cx);
         self.tell_all(cx, None);
+    }
+
+    /// A batch that this node signed, or had signed before it was started.
+    pub(crate) fn enter_own(&mut self, batch: SignedBatch) {
+        self.signs = true;
+        self.ledger.enter(batch);
     }
 
     /// The version is known now (or its length is).
@@ -247,8 +287,9 @@ impl Session {
             }
         }
     }
+}
 
-    fn slots<'a>(cx: &'a Context<'_>) -> &'a Slots {
-        cx.slots
-    }
+/// Uploads, and downloads, of a task at once with so many partners. With many of them more transfers find each other.
+fn width(partners: usize) -> usize {
+    (partners / 2).max(FEW_TRANSFERS)
 }

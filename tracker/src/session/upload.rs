@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::Session;
-use super::neighbour::{Declined, Upload};
+use super::neighbour::{Declined, Neighbour, Upload};
+use super::{MAX_NEIGHBOURS, Session, width};
 use crate::context::Context;
 use crate::ids::BlockIndex;
 use crate::message::{Cancel, DeclineReason, Grant, Message, Want};
 use crate::output::Output;
 
 /// A neighbour from which nothing at all came for this long while it owes an answer or takes a block is silent.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_millis(500);
+/// A neighbour that was not heard of for this long may be dead: others are offered to first, lest all slots wait for
+/// the dead, who are always the most behind.
+const DOUBT: Duration = Duration::from_millis(250);
 /// After "full", an offer is tried again without a word after this long.
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
 /// After "nothing", likewise.
@@ -29,7 +32,7 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
-        while Self::slots(cx).can_upload() {
+        while cx.slots.can_upload() {
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
@@ -64,28 +67,42 @@ impl Session {
 
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
-        let fastest = self.fastest_rate(cx.now);
         let held = self.have.len();
-        let mut best: Option<(usize, f64, u64, PeerId)> = None;
+        let (mut partners, mut out) = (0, 0);
+        let mut willing: Vec<(&PeerId, &Neighbour)> = Vec::new();
         for (id, peer) in &self.peers {
-            let useful = peer.is_partner()
-                && peer.wants
+            out += peer.uploads.len();
+            if !peer.is_partner() {
+                continue;
+            }
+            partners += 1;
+            if peer.wants
                 && peer.uploads.len() < cx.slots.uploads_per_peer()
                 && peer.accepts_offers(cx.now, held)
-                && self.has_use_for(peer);
-            if !useful {
+            {
+                willing.push((id, peer));
+            }
+        }
+        if willing.is_empty() || out >= width(partners) {
+            return None;
+        }
+        let fastest = self.fastest_rate(cx.now);
+        let mut best: Option<(usize, f64, u64, PeerId)> = None;
+        for (id, peer) in willing {
+            let doubtful = cx.now.saturating_since(peer.last_heard) >= DOUBT;
+            if doubtful && !peer.uploads.is_empty() {
                 continue;
             }
             let key = (
-                peer.uploads.len(),
+                peer.uploads.len() + if doubtful { MAX_NEIGHBOURS } else { 0 },
                 peer.lateness(fastest),
                 cx.chance.next(),
                 *id,
             );
-            if best
+            let better = best
                 .as_ref()
-                .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2))
-            {
+                .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2));
+            if better && self.has_use_for(peer) {
                 best = Some(key);
             }
         }
@@ -93,7 +110,7 @@ impl Session {
     }
 
     /// Whether we hold more that it lacks than what is on its way to it already.
-    fn has_use_for(&self, peer: &super::neighbour::Neighbour) -> bool {
+    fn has_use_for(&self, peer: &Neighbour) -> bool {
         let out = peer.uploads.len();
         self.have
             .sieve([self.ledger.known()], [&peer.have])
@@ -321,6 +338,7 @@ impl Session {
                 continue;
             }
             peer.silent = true;
+            self.short = true;
             cx.slots.free_uploads(peer.uploads.len());
             for upload in std::mem::take(&mut peer.uploads).values() {
                 if let Upload::Sending { block, .. } = upload {

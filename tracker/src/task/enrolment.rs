@@ -58,7 +58,9 @@ impl Task {
                 .validated
                 .map_or(u64::MAX, |at| millis(cx.now.saturating_since(at))),
             stalled: wants
-                && cx.now.saturating_since(self.session.last_gain) >= Duration::from_millis(500),
+                && (self.misses
+                    || cx.now.saturating_since(self.session.last_gain)
+                        >= Duration::from_millis(500)),
             addr: None,
         }
     }

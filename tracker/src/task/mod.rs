@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
 use crate::message::{LeaseEnd, Message};
@@ -18,6 +19,9 @@ use crate::output::{BlameReason, Origin, Output, TaskEvent, TaskFailure};
 use crate::reads::{Purpose, Read, Unsigned};
 use crate::registration::{Registration, Step};
 use crate::session::{Arrival, Session};
+
+/// How often a node looks whether neighbours or blocks went missing.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the local callers of a task want, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,12 @@ pub(crate) struct Task {
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
     wrong_blocks: u32,
+    /// When it is next seen to that neighbours and blocks are not missing.
+    look_at: Now,
+    /// What was missing then.
+    holes: BlockSet,
+    /// Whether blocks are missing that nobody near holds.
+    misses: bool,
 }
 
 impl Task {
@@ -76,6 +86,9 @@ impl Task {
             told_length: None,
             complete_told: false,
             wrong_blocks: 0,
+            look_at: now,
+            holes: BlockSet::new(),
+            misses: false,
         }
     }
 
@@ -261,6 +274,23 @@ impl Task {
         self.session.lose(cx, peer);
     }
 
+    /// Asks the home for neighbours in place of those that went, and tells it of blocks that seem lost.
+    fn look_for_losses(&mut self, cx: &mut Context<'_>) {
+        if cx.now < self.look_at || !self.session.wants {
+            return;
+        }
+        self.look_at = cx.now + LOOK_PERIOD;
+        let holes = self.session.holes(cx.now);
+        let stay = holes.iter().any(|block| self.holes.contains(block));
+        self.holes = holes;
+        // All who miss a block miss it alike: it is enough if some say so.
+        self.misses = stay && cx.chance.below(4) == 0;
+        let asks = self.session.take_short() || self.misses;
+        if asks && !self.registration.is_asking() {
+            self.registration.hurry(cx.now);
+        }
+    }
+
     fn has_business(&self) -> bool {
         self.wish.is_some() || !self.session.have.is_empty()
     }
@@ -291,6 +321,7 @@ impl Task {
             .filter_map(|read| read.due_unsigned(cx.now));
         let unsigned = self.to_sign.drain(..).chain(due).collect();
         self.tick_reads(cx);
+        self.look_for_losses(cx);
         let alone = self.has_business() && self.ask_if_due(cx, interested) == Some(Step::ActAlone);
         (unsigned, alone)
     }

@@ -183,7 +183,7 @@ impl Task {
             return;
         }
         let run = batch.run();
-        self.session.ledger.enter(batch.clone());
+        self.session.enter_own(batch.clone());
         cx.out.push_back(Output::KeepBatch {
             task: self.id,
             batch,

@@ -116,7 +116,7 @@ impl Task {
     ) {
         for batch in batches {
             if batch.version == meta.version {
-                self.session.ledger.enter(batch);
+                self.session.enter_own(batch);
             }
         }
         self.session.meta = Some(meta);

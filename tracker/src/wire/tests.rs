@@ -89,6 +89,7 @@ proptest! {
     #[test]
     fn every_message_comes_back_as_it_was(seed in any::<u64>()) {
         let message = Draw::new(seed).message();
+        prop_assert_eq!(encoded_len(&message), encode(&message).len());
         prop_assert_eq!(decode(&encode(&message)), Ok(Some(message)));
     }
 
