@@ -206,7 +206,7 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
             meta,
             lease: None,
             announce: false,
-            read_blocks: 0,
+            readers: 0,
         },
     });
     let home = cluster.peer(ranks[0]);
