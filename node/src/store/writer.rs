@@ -32,8 +32,23 @@ pub(super) struct WriteQueue {
 struct State {
     jobs: VecDeque<(u64, Job)>,
     in_flight: BTreeSet<u64>,
+    /// Generations of the tasks that are being written: the kernel lets one write to a file at a time, and a second
+    /// thread would only burn time in its queue.
+    busy: BTreeSet<u64>,
     next: u64,
     stop: bool,
+}
+
+impl State {
+    /// The first job of a file that nobody writes to.
+    fn take(&mut self) -> Option<(u64, Job)> {
+        let is_free = |(_, job): &(u64, Job)| !self.busy.contains(&job.entry.generation);
+        let place = self.jobs.iter().position(is_free)?;
+        let (ticket, job) = self.jobs.remove(place)?;
+        self.in_flight.insert(ticket);
+        self.busy.insert(job.entry.generation);
+        Some((ticket, job))
+    }
 }
 
 impl WriteQueue {
@@ -41,6 +56,7 @@ impl WriteQueue {
         let state = State {
             jobs: VecDeque::new(),
             in_flight: BTreeSet::new(),
+            busy: BTreeSet::new(),
             next: 0,
             stop: false,
         };
@@ -93,11 +109,10 @@ impl WriteQueue {
     fn take(&self) -> Option<(u64, Job)> {
         let mut state = self.lock();
         loop {
-            if let Some((ticket, job)) = state.jobs.pop_front() {
-                state.in_flight.insert(ticket);
-                return Some((ticket, job));
+            if let Some(taken) = state.take() {
+                return Some(taken);
             }
-            if state.stop {
+            if state.stop && state.jobs.is_empty() {
                 return None;
             }
             state = self
@@ -107,9 +122,14 @@ impl WriteQueue {
         }
     }
 
-    fn done(&self, ticket: u64) {
+    fn done(&self, ticket: u64, generation: u64) {
         let mut state = self.lock();
         state.in_flight.remove(&ticket);
+        state.busy.remove(&generation);
+        // What else waits for this file, this thread takes next; only the end has to be told.
+        if state.stop {
+            self.wake.notify_all();
+        }
         let queued = state.jobs.front().map_or(state.next, |(ticket, _)| *ticket);
         let low = state
             .in_flight
@@ -124,7 +144,7 @@ impl WriteQueue {
 pub(super) fn run(inner: &Inner) {
     while let Some((ticket, job)) = inner.queue.take() {
         write(inner, &job);
-        inner.queue.done(ticket);
+        inner.queue.done(ticket, job.entry.generation);
     }
 }
 
