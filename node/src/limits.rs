@@ -393,7 +393,8 @@ mod tests {
         };
         let shares: Vec<u64> = (0..4).map(share).collect();
         let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();
-        assert!(spread <= slice, "{shares:?}");
+        // Who comes first takes the burst that has gathered; from then on they take turns.
+        assert!(spread <= slice + MIN_BURST_BYTES, "{shares:?}");
     }
 
     proptest! {

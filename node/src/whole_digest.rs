@@ -339,7 +339,7 @@ mod tests {
             store.flush().await;
         }
         put(0, &bytes);
-        for block in 6..16 {
+        for block in 6..meta.layout.blocks().unwrap() {
             put(block, &bytes);
         }
         let mut found = hashing.await.unwrap().unwrap();

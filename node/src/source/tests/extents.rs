@@ -158,19 +158,19 @@ async fn a_part_of_unknown_total_is_asked_for_again_as_a_whole() {
 
 #[tokio::test]
 async fn a_run_of_blocks_is_read_exactly_and_only_of_its_version() {
-    let body = content(1 << 20);
+    let body = content(1 << 19);
     let copy = body.clone();
     let server = Server::start(move |request| good(request, &copy, "\"v1\"")).await;
     let blocks = |etag: &str| Extent::Blocks {
-        meta: meta(1 << 20, etag, true),
+        meta: meta(1 << 19, etag, true),
         run: 3..5,
     };
     let outcome = collect(source().read(request(server.url("/"), blocks("\"v1\"")))).await;
-    assert_eq!(outcome.end, Some(Ok(2 * 65_536)));
-    assert_eq!(outcome.head.as_ref().unwrap().offset, 3 * 65_536);
-    assert_eq!(outcome.bytes, body[3 * 65_536..5 * 65_536]);
+    assert_eq!(outcome.end, Some(Ok(2 * 32_768)));
+    assert_eq!(outcome.head.as_ref().unwrap().offset, 3 * 32_768);
+    assert_eq!(outcome.bytes, body[3 * 32_768..5 * 32_768]);
     assert!(
-        server.asked()[0].contains("range: bytes=196608-327679\r\n"),
+        server.asked()[0].contains("range: bytes=98304-163839\r\n"),
         "{}",
         server.asked()[0]
     );
@@ -211,17 +211,17 @@ async fn a_source_that_ignores_conditions_is_caught_by_what_it_says() {
 
 #[tokio::test]
 async fn a_source_without_ranges_is_skipped_through_to_the_run() {
-    let body = content(1 << 20);
+    let body = content(1 << 19);
     for ranges in [false, true] {
         let copy = body.clone();
         let server = Server::start(move |_| answer(200, &["ETag: \"v1\""], &copy)).await;
         let extent = Extent::Blocks {
-            meta: meta(1 << 20, "\"v1\"", ranges),
+            meta: meta(1 << 19, "\"v1\"", ranges),
             run: 14..16,
         };
         let outcome = collect(source().read(request(server.url("/"), extent))).await;
-        assert_eq!(outcome.end, Some(Ok(2 * 65_536)));
-        assert_eq!(outcome.bytes, body[14 * 65_536..]);
+        assert_eq!(outcome.end, Some(Ok(2 * 32_768)));
+        assert_eq!(outcome.bytes, body[14 * 32_768..]);
         assert_eq!(server.asked()[0].contains("range:"), ranges);
     }
 }

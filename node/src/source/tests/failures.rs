@@ -195,7 +195,7 @@ async fn an_early_end_a_stall_and_a_trickle_are_worth_another_try() {
     };
     let outcome = collect(source().read(request(short.url("/"), extent))).await;
     assert!(
-        outcome.says().contains("ended after 4 of 65536 bytes"),
+        outcome.says().contains("ended after 4 of 32768 bytes"),
         "{}",
         outcome.says()
     );

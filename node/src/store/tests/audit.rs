@@ -38,7 +38,7 @@ fn corrupt(folder: &Path, at: u64) {
 
 async fn stored(folder: &Path) -> (Store, Meta) {
     let store = open(folder).store;
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     fill(&store, task(1), &meta, 1).await;
     store.put_batch(task(1), true_batch(&meta, 1)).unwrap();
     store.flush().await;
@@ -50,7 +50,7 @@ async fn what_an_earlier_process_wrote_is_compared_before_it_is_given_to_anybody
     let folder = tempfile::tempdir().unwrap();
     let (store, meta) = stored(folder.path()).await;
     store.close().await;
-    corrupt(folder.path(), 3 * 65_536);
+    corrupt(folder.path(), 3 * 32_768);
     let store = open(folder.path()).store;
     let read = store.read(task(1), meta.version, BlockIndex(3)).await;
     assert!(
@@ -63,7 +63,7 @@ async fn what_an_earlier_process_wrote_is_compared_before_it_is_given_to_anybody
             .await
             .is_ok()
     );
-    corrupt(folder.path(), 7 * 65_536);
+    corrupt(folder.path(), 7 * 32_768);
     assert_eq!(
         store.audit(task(1), 0..u64::MAX).await.unwrap(),
         [BlockIndex(7)]
@@ -91,7 +91,7 @@ async fn a_file_that_somebody_else_touched_is_compared_again() {
     assert_eq!(store.audit(task(1), 0..u64::MAX).await.unwrap(), []);
     // File systems stamp changes by a coarse clock.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    corrupt(folder.path(), 5 * 65_536 + 9);
+    corrupt(folder.path(), 5 * 32_768 + 9);
     store.touch(task(1));
     store.flush().await;
     assert_eq!(
@@ -124,7 +124,7 @@ async fn digests_that_signers_disagree_about_condemn_no_block() {
 async fn a_file_that_is_touched_between_two_writes_is_compared_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     store
         .reserve(task(1), &meta, About::default())
         .await
@@ -139,7 +139,7 @@ async fn a_file_that_is_touched_between_two_writes_is_compared_again() {
     }
     store.flush().await;
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    corrupt(folder.path(), 2 * 65_536);
+    corrupt(folder.path(), 2 * 32_768);
     for block in 8..16 {
         put(block).unwrap();
     }
@@ -153,13 +153,13 @@ async fn only_what_is_asked_for_is_compared() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _meta) = stored(folder.path()).await;
     store.close().await;
-    corrupt(folder.path(), 2 * 65_536);
+    corrupt(folder.path(), 2 * 32_768);
     let store = open(folder.path()).store;
     let audit = |range| store.audit(task(1), range);
-    assert_eq!(audit(0..2 * 65_536).await.unwrap(), []);
-    assert_eq!(audit(3 * 65_536..u64::MAX).await.unwrap(), []);
+    assert_eq!(audit(0..2 * 32_768).await.unwrap(), []);
+    assert_eq!(audit(3 * 32_768..u64::MAX).await.unwrap(), []);
     assert_eq!(
-        audit(3 * 65_536 - 1..u64::MAX).await.unwrap(),
+        audit(3 * 32_768 - 1..u64::MAX).await.unwrap(),
         [BlockIndex(2)]
     );
 }
@@ -172,7 +172,7 @@ async fn a_file_that_somebody_took_away_or_replaced_is_found_missing() {
         let path = task_file(folder.path());
         fs::remove_file(&path).unwrap();
         if replaced {
-            fs::write(&path, vec![0; 1 << 20]).unwrap();
+            fs::write(&path, vec![0; 16 * 32_768]).unwrap();
         }
         let found = store.audit(task(1), 0..u64::MAX).await.unwrap();
         assert_eq!(found.len(), 16, "replaced: {replaced}");

@@ -9,18 +9,18 @@ use super::*;
 async fn a_block_can_be_read_before_its_file_exists_and_after_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let meta = meta(Some(3 * MIB + 5), "\"a\"");
+    let meta = meta(Some(3 * SIXTEEN + 5), "\"a\"");
     fill(&store, task(1), &meta, 1).await;
     let all = BlockSet::all(meta.layout.blocks().unwrap());
     assert_holds(&store, task(1), &meta, 1, &all).await;
     let mut progress = store.progress(task(1)).unwrap();
     progress.wait_for(Progress::is_whole).await.unwrap();
-    assert_eq!(progress.borrow().watermark(), 3 * MIB + 5);
+    assert_eq!(progress.borrow().watermark(), 3 * SIXTEEN + 5);
     assert_holds(&store, task(1), &meta, 1, &all).await;
     assert_eq!(store.stats().waiting_bytes, 0);
     let file = store.open_file(task(1)).unwrap();
     let mut last = [0; 5];
-    file.read_exact_at(&mut last, 3 * MIB).unwrap();
+    file.read_exact_at(&mut last, 3 * SIXTEEN).unwrap();
     assert_eq!(last[..], content(1, &meta.layout, 48)[..]);
     assert!(file.write_at(b"no", 0).is_err(), "for reading only");
 }
@@ -29,7 +29,10 @@ async fn a_block_can_be_read_before_its_file_exists_and_after_it_is_written() {
 async fn a_restarted_version_drops_the_older_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let (old, new) = (meta(Some(MIB), "\"old\""), meta(Some(2 * MIB), "\"new\""));
+    let (old, new) = (
+        meta(Some(SIXTEEN), "\"old\""),
+        meta(Some(2 * SIXTEEN), "\"new\""),
+    );
     fill(&store, task(1), &old, 1).await;
     let watcher = store.progress(task(1)).unwrap();
     fill(&store, task(1), &new, 2).await;
@@ -42,7 +45,7 @@ async fn a_restarted_version_drops_the_older_bytes() {
         store.put(task(1), old.version, BlockIndex(0), Bytes::new()),
         Err(PutError::NotReserved)
     );
-    assert_eq!(store.stats().used_bytes, 2 * MIB);
+    assert_eq!(store.stats().used_bytes, 2 * SIXTEEN);
     store.close().await;
     let Opened { store, tasks, .. } = open(folder.path());
     assert_eq!(tasks[0].meta, new);
@@ -105,7 +108,7 @@ async fn a_stream_learns_its_length_at_its_end() {
 async fn a_block_that_changed_on_disk_is_noticed_and_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     fill(&store, task(1), &meta, 1).await;
     store.flush().await;
     let mut files = fs::read_dir(folder.path())
@@ -115,7 +118,7 @@ async fn a_block_that_changed_on_disk_is_noticed_and_dropped() {
         .find(|path| path.file_name().unwrap().len() > 64)
         .unwrap();
     let file = fs::OpenOptions::new().write(true).open(file).unwrap();
-    file.write_all_at(b"rot", 2 * 65_536).unwrap();
+    file.write_all_at(b"rot", 2 * 32_768).unwrap();
     let digest = |block| BlockDigest::of(&content(1, &meta.layout, block));
     let (task, version) = (task(1), meta.version);
     assert!(
@@ -133,7 +136,7 @@ async fn a_block_that_changed_on_disk_is_noticed_and_dropped() {
     );
     let epoch = store.progress(task).unwrap().borrow().epoch;
     assert_eq!(epoch, 1);
-    file.set_len(15 * 65_536).unwrap();
+    file.set_len(15 * 32_768).unwrap();
     let short = store.read(task, version, BlockIndex(15)).await;
     assert!(matches!(short, Err(ReadError::Damaged(_))), "{short:?}");
     store
@@ -152,7 +155,7 @@ async fn a_block_that_changed_on_disk_is_noticed_and_dropped() {
 async fn a_replaced_block_wins_even_while_the_first_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     store
         .reserve(task(1), &meta, About::default())
         .await
@@ -171,7 +174,7 @@ async fn a_replaced_block_wins_even_while_the_first_is_written() {
     }
     store.flush().await;
     assert_holds(&store, task(1), &meta, 49, &BlockSet::all(16)).await;
-    let mut on_disk = vec![0; 65_536];
+    let mut on_disk = vec![0; 32_768];
     store
         .open_file(task(1))
         .unwrap()
@@ -185,13 +188,13 @@ async fn a_replaced_block_wins_even_while_the_first_is_written() {
 async fn a_removed_task_is_forgotten_and_may_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).store;
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     fill(&store, task(1), &meta, 1).await;
     store.flush().await;
     let file = store.open_file(task(1)).unwrap();
-    assert_eq!(store.remove(task(1)), MIB);
+    assert_eq!(store.remove(task(1)), SIXTEEN);
     assert_eq!(store.remove(task(1)), 0);
-    let mut bytes = vec![0; 65_536];
+    let mut bytes = vec![0; 32_768];
     file.read_exact_at(&mut bytes, 0).unwrap();
     assert_eq!(
         bytes,
@@ -212,7 +215,7 @@ async fn a_replaced_block_takes_back_that_the_whole_was_checked() {
     for is_written in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path()).store;
-        let meta = meta(Some(MIB), "\"a\"");
+        let meta = meta(Some(SIXTEEN), "\"a\"");
         drop(store.reserve(task(1), &meta, About::default()));
         let put = |seed| {
             let bytes = content(seed, &meta.layout, 15);

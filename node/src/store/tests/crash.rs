@@ -9,7 +9,7 @@ use super::*;
 #[tokio::test]
 async fn what_was_flushed_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     let about = About {
         url: Some("http://h/x".into()),
         validated_at_ms: 5,
@@ -63,7 +63,7 @@ async fn a_second_process_is_refused_and_told_who_is_there() {
 #[tokio::test]
 async fn a_damaged_index_is_put_aside_and_its_files_are_not_believed() {
     let folder = tempfile::tempdir().unwrap();
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     let store = open(folder.path()).store;
     fill(&store, task(1), &meta, 1).await;
     store.close().await;
@@ -81,7 +81,7 @@ async fn a_damaged_index_is_put_aside_and_its_files_are_not_believed() {
 #[tokio::test]
 async fn a_bit_that_flips_anywhere_in_the_index_never_makes_false_belief() {
     let folder = tempfile::tempdir().unwrap();
-    let meta = meta(Some(MIB), "\"a\"");
+    let meta = meta(Some(SIXTEEN), "\"a\"");
     let store = open(folder.path()).store;
     fill(&store, task(1), &meta, 1).await;
     store.close().await;
@@ -117,7 +117,7 @@ async fn whatever_moment_a_kill_picks_the_index_agrees_with_the_files() {
     let Opened { store, .. } = open(folder.path());
     let store = Arc::new(store);
     let metas: Vec<Meta> = (0..3)
-        .map(|number| meta(Some(8 * MIB), &format!("\"{number}\"")))
+        .map(|number| meta(Some(8 * SIXTEEN), &format!("\"{number}\"")))
         .collect();
     let writer = tokio::spawn({
         let (store, metas) = (Arc::clone(&store), metas.clone());
@@ -171,7 +171,7 @@ fn copy_task_files(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_killed_process_leaves_what_it_flushed() {
     const CHILD: &str = "DFNODE_TEST_STORE_TO_BE_KILLED";
-    let meta = meta(Some(8 * MIB), "\"k\"");
+    let meta = meta(Some(8 * SIXTEEN), "\"k\"");
     if let Ok(folder) = std::env::var(CHILD) {
         let store = open(Path::new(&folder)).store;
         let _in_use = store.pin(task(1));

@@ -13,7 +13,8 @@ use dfnode_tracker::{BlockSet, Layout, SourceHead, Validators};
 
 use super::*;
 
-const MIB: u64 = 1 << 20;
+/// Sixteen blocks of the smallest size.
+const SIXTEEN: u64 = 16 * 32_768;
 /// A block that no file of these tests has: digests from here on say nothing about any.
 const BEYOND: u32 = 1000;
 
@@ -49,7 +50,7 @@ fn content(seed: u64, layout: &Layout, block: u32) -> Bytes {
 
 fn config() -> StoreConfig {
     StoreConfig {
-        cache_bytes: 100 * MIB,
+        cache_bytes: 100 * SIXTEEN,
         free_floor_bytes: 0,
         ..StoreConfig::default()
     }

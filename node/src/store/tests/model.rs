@@ -62,7 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn meta_of(version: u8) -> Meta {
-    meta(Some(5 * 65_536 - 100), &format!("\"{version}\""))
+    meta(Some(5 * 32_768 - 100), &format!("\"{version}\""))
 }
 
 async fn check(store: &Store, model: &BTreeMap<u8, Model>) {

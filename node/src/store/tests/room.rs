@@ -12,7 +12,7 @@ async fn the_least_used_task_makes_room_and_the_pinned_one_stays() {
     let Opened {
         store, mut events, ..
     } = open(folder.path());
-    let forty = |etag: &str| meta(Some(40 * MIB), etag);
+    let forty = |etag: &str| meta(Some(40 * SIXTEEN), etag);
     let pinned = store.pin(task(1));
     store
         .reserve(task(1), &forty("\"1\""), About::default())
@@ -32,7 +32,11 @@ async fn the_least_used_task_makes_room_and_the_pinned_one_stays() {
         Some(StoreEvent::Evicted { task: task(2) })
     );
     let refused = store
-        .reserve(task(4), &meta(Some(70 * MIB), "\"4\""), About::default())
+        .reserve(
+            task(4),
+            &meta(Some(70 * SIXTEEN), "\"4\""),
+            About::default(),
+        )
         .await;
     assert!(
         matches!(refused, Err(ReserveError::NoRoom { .. })),
@@ -45,7 +49,11 @@ async fn the_least_used_task_makes_room_and_the_pinned_one_stays() {
     assert!(store.progress(task(4)).is_none());
     drop(pinned);
     store
-        .reserve(task(4), &meta(Some(70 * MIB), "\"4\""), About::default())
+        .reserve(
+            task(4),
+            &meta(Some(70 * SIXTEEN), "\"4\""),
+            About::default(),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -69,7 +77,7 @@ async fn the_floor_of_the_disk_is_never_touched() {
     };
     let store = Store::open(folder.path(), config).unwrap().store;
     let refused = store
-        .reserve(task(1), &meta(Some(MIB), "\"1\""), About::default())
+        .reserve(task(1), &meta(Some(SIXTEEN), "\"1\""), About::default())
         .await;
     assert!(
         matches!(refused, Err(ReserveError::DiskFull { .. })),
@@ -95,7 +103,7 @@ async fn what_nobody_used_for_long_goes_and_what_is_in_use_stays() {
     let Opened {
         store, mut events, ..
     } = Store::open(folder.path(), idle(Some(ttl))).unwrap();
-    let meta = meta(Some(MIB), "\"1\"");
+    let meta = meta(Some(SIXTEEN), "\"1\"");
     for number in 1..=4 {
         fill(&store, task(number), &meta, u64::from(number)).await;
     }
