@@ -1,12 +1,13 @@
 //! Hosts that alter what they relay.
 
-use dfnode_simulations::{Fault, Membership, Scenario};
+use dfnode_simulations::{Fault, Membership, Scenario, crowd};
 
-use crate::trial::{Trial, crowd};
+use crate::trial::{Trial, seed};
 
 fn some_lie(membership: Membership) -> Scenario {
     Scenario {
         membership,
+        seed: seed(7),
         source_bits_per_sec: 1_000_000_000,
         ..crowd(20, 20_000_000, vec![Fault::Liars { share: 0.2 }])
     }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use dfnode_simulations::{Fault, Scenario, SourceKind};
+use dfnode_simulations::{Fault, Scenario, SourceKind, crowd};
 
-use crate::trial::{Trial, crowd};
+use crate::trial::{Trial, seed};
 
 const FILE: u64 = 20_000_000;
 
 fn from(source: SourceKind, faults: Vec<Fault>) -> Scenario {
     Scenario {
         source,
+        seed: seed(7),
         ..crowd(10, FILE, faults)
     }
 }

@@ -2,16 +2,12 @@
 
 use std::fmt::Display;
 
-use dfnode_simulations::{Fault, Membership, Report, Scenario, run};
-
-/// Outputs that one input may set off in a machine beyond a few for each node of the world.
-const BURST: usize = 400;
+use dfnode_simulations::{Case, Report, Scenario, catalogue, run, soundness};
 
 /// A scenario's name and seed, and what came of it.
 pub(crate) struct Trial {
     name: &'static str,
     seed: u64,
-    nodes: usize,
     pub(crate) report: Report,
 }
 
@@ -23,19 +19,33 @@ pub(crate) fn seed(usual: u64) -> u64 {
         .unwrap_or(usual)
 }
 
-/// A crowd that knows each other from the start and hears of deaths after ten seconds.
-pub(crate) fn crowd(nodes: usize, file_bytes: u64, faults: Vec<Fault>) -> Scenario {
-    Scenario {
-        nodes,
-        file_bytes,
-        membership: Membership::Told {
-            detection: std::time::Duration::from_secs(10),
-        },
-        faults,
-        seed: seed(7),
-        ..Scenario::default()
-    }
+/// Runs a case of the catalogue, at the seed that the catalogue gives it or `DFNODE_SEED`; all of it must hold.
+pub(crate) fn holds(name: &str) -> Report {
+    let case: Option<Case> = catalogue().into_iter().find(|case| case.name == name);
+    let case = case.unwrap_or_else(|| panic!("the catalogue has no scenario `{name}`"));
+    let seed = seed(case.scenario.seed);
+    let case = case.with_seed(seed);
+    let report = run(&case.scenario);
+    let problems = case.judge(&report);
+    assert!(
+        problems.is_empty(),
+        "{name}: {problems:#?}\nreplay: cargo run --release -p dfnode-simulations -- run {name} --seed {seed} --log"
+    );
+    report
 }
+
+/// Makes a test of each case of the catalogue that is named.
+macro_rules! cases {
+    ($($test:ident => $name:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::trial::holds($name);
+            }
+        )*
+    };
+}
+pub(crate) use cases;
 
 impl Trial {
     /// Runs a scenario; what holds in every world is checked at once.
@@ -43,26 +53,10 @@ impl Trial {
         let trial = Self {
             name,
             seed: scenario.seed,
-            nodes: scenario.nodes,
             report: run(scenario),
         };
-        let report = &trial.report;
-        trial.check(
-            report.violations.is_empty(),
-            format_args!("no violations, not {:#?}", report.violations),
-        );
-        trial.check(report.wrong_blocks == 0, "no wrong block is kept");
-        trial.check(
-            report.finished + report.failed == report.survivors,
-            format_args!(
-                "nobody waits for ever: {} finished and {} failed of {}",
-                report.finished, report.failed, report.survivors
-            ),
-        );
-        trial.check(
-            report.longest_burst <= BURST + 4 * trial.nodes,
-            format_args!("outputs are few at a time, not {}", report.longest_burst),
-        );
+        let problems = soundness(scenario, &trial.report);
+        trial.check(problems.is_empty(), format_args!("{problems:#?}"));
         trial
     }
 
@@ -96,14 +90,6 @@ impl Trial {
                 "at most {copies} copies leave the source, not {}",
                 report.copies
             ),
-        );
-    }
-
-    /// The 99th percentile of the survivors' times.
-    pub(crate) fn within(&self, bounds: f64) {
-        self.check(
-            self.report.p99 <= bounds,
-            format_args!("p99 within {bounds} bounds, not {}", self.report.p99),
         );
     }
 }

@@ -127,7 +127,7 @@ pub fn crowd(nodes: usize, file_bytes: u64, faults: Vec<Fault>) -> Scenario {
     }
 }
 
-/// The usual crowd of issue and documentation: 200 MB, hosts of 200 Mbit/s, a source of 4 Gbit/s.
+/// The usual crowd: 200 MB, hosts of 200 Mbit/s, a source of 4 Gbit/s.
 pub fn usual(nodes: usize, faults: Vec<Fault>) -> Scenario {
     Scenario {
         host_bits_per_sec: 200_000_000,
@@ -159,9 +159,9 @@ fn small_crowds() -> Vec<Case> {
     vec![
         Case::new("lone", ONE_COPY, crowd(1, SMALL, Vec::new())).within(1.05),
         Case::new("two", ONE_COPY, crowd(2, SMALL, Vec::new())).within(1.15),
-        Case::new("eight", ONE_COPY, crowd(8, SMALL, Vec::new())).within(1.15),
+        Case::new("eight", ONE_COPY, crowd(8, SMALL, Vec::new())).within(1.1),
         Case::new("eight-5mb", ONE_COPY, crowd(8, 5_000_000, Vec::new())).within(1.3),
-        Case::new("eight-100mb", ONE_COPY, crowd(8, 100_000_000, Vec::new())).within(1.05),
+        Case::new("eight-100mb", ONE_COPY, crowd(8, 100_000_000, Vec::new())).within(1.04),
         Case::new(
             "thirty-with-gossip",
             ONE_COPY,
@@ -170,9 +170,9 @@ fn small_crowds() -> Vec<Case> {
                 ..fast(crowd(30, SMALL, Vec::new()))
             },
         )
-        .within(1.15),
+        .within(1.1),
         Case::new("spread-1s", ONE_COPY, spread(1)).within(1.2),
-        Case::new("spread-10s", ONE_COPY, spread(10)).within(1.2),
+        Case::new("spread-10s", ONE_COPY, spread(10)).within(1.35),
         Case::new("spread-60s", ONE_COPY, spread(60)).within(1.2),
         Case::new("one-block", ONE_COPY, crowd(30, 10_000, Vec::new())).in_seconds(0.5),
         Case::new("one-piece", ONE_COPY, crowd(30, 3_000_000, Vec::new())),
@@ -190,25 +190,26 @@ fn deaths() -> Vec<Case> {
         share,
     };
     let mut cases = vec![
-        Case::new("tenth-dies", 1.02, fast(vec![crash(800, 0.1)])).within(1.5),
-        Case::new("half-dies", 1.02, fast(vec![crash(800, 0.5)])).within(2.0),
+        Case::new("tenth-dies", 1.03, fast(vec![crash(800, 0.1)])).within(1.9),
+        // Of so few hosts half may well be all who hold a block.
+        Case::new("half-dies", 1.15, fast(vec![crash(800, 0.5)])).within(2.7),
         Case::new(
             "tenth-dies-with-gossip",
-            1.02,
+            1.03,
             Scenario {
                 membership: Membership::Gossip,
                 ..fast(vec![crash(800, 0.1)])
             },
         ),
-        Case::new("tenth-dies-early", 1.15, fast(vec![crash(100, 0.1)])),
+        Case::new("tenth-dies-early", 1.05, fast(vec![crash(100, 0.1)])),
         Case::new(
             "two-of-eight-die",
-            1.15,
+            1.05,
             crowd(8, 16_000_000, vec![crash(640, 0.25)]),
         ),
         Case::new(
             "homes-die",
-            1.15,
+            1.02,
             crowd(
                 10,
                 SMALL,
@@ -225,7 +226,7 @@ fn deaths() -> Vec<Case> {
         ("home-dies-400ms", 400),
     ] {
         let scenario = crowd(10, SMALL, vec![Fault::HomeDies { at: millis(at) }]);
-        cases.push(Case::new(name, 1.15, scenario).in_seconds(1.6 * 1.25 + 2.5));
+        cases.push(Case::new(name, 1.02, scenario).in_seconds(1.6 * 1.25 + 2.5));
     }
     for (name, at) in [
         ("reader-dies-30ms", 30),
@@ -233,7 +234,7 @@ fn deaths() -> Vec<Case> {
         ("reader-dies-900ms", 900),
     ] {
         let scenario = crowd(10, SMALL, vec![Fault::ReaderDies { at: millis(at) }]);
-        cases.push(Case::new(name, 1.15, scenario));
+        cases.push(Case::new(name, 1.02, scenario));
     }
     for (name, when) in [
         ("source-gone-read", When::Read),
@@ -270,25 +271,69 @@ fn sources() -> Vec<Case> {
     ]
 }
 
-/// Large worlds: minutes, not seconds.
+/// What is promised of 200 MB, hosts of 200 Mbit/s and a source of 4 Gbit/s.
 fn large() -> Vec<Case> {
     let crash = |at, share| Fault::Crash {
         at: millis(at),
         share,
     };
-    let from = |mbit: u64| Scenario {
+    let from = |nodes, mbit: u64| Scenario {
         source_bits_per_sec: mbit * 1_000_000,
+        ..usual(nodes, Vec::new())
+    };
+    let spread = |seconds| Scenario {
+        spread: Duration::from_secs(seconds),
         ..usual(1000, Vec::new())
+    };
+    let slow = |nodes| {
+        let share = 0.01;
+        usual(nodes, vec![Fault::Slow { share, rate: 0.1 }])
+    };
+    let sampled = Scenario {
+        membership: Membership::Sampled {
+            detection: Duration::from_secs(10),
+            known: 64,
+        },
+        codec: false,
+        ..usual(300, Vec::new())
+    };
+    let uncoded = |nodes| Scenario {
+        codec: false,
+        ..usual(nodes, Vec::new())
+    };
+    let lossy = Scenario {
+        membership: Membership::Gossip,
+        gossip_loss: 0.2,
+        ..usual(100, Vec::new())
     };
     vec![
         Case::new("crowd-10", ONE_COPY, usual(10, Vec::new())).within(1.02),
         Case::new("crowd-100", ONE_COPY, usual(100, Vec::new())).within(1.04),
-        Case::new("crowd-1000", ONE_COPY, usual(1000, Vec::new())).within(1.06),
-        Case::new("source-100", ONE_COPY, from(100)).within(1.05),
-        Case::new("source-200", ONE_COPY, from(200)).within(1.13),
-        Case::new("source-400", ONE_COPY, from(400)).within(1.08),
+        Case::new("source-100-of-100", ONE_COPY, from(100, 100)).within(1.05),
+        Case::new("source-200-of-100", ONE_COPY, from(100, 200)).within(1.13),
+        Case::new("source-400-of-100", ONE_COPY, from(100, 400)).within(1.08),
+        Case::new("crash-10-of-100", 1.02, usual(100, vec![crash(4000, 0.1)])).within(1.1),
+        Case::new("crash-50-of-100", 1.02, usual(100, vec![crash(4000, 0.5)])).within(1.18),
+        Case::new(
+            "crash-while-read-of-100",
+            1.05,
+            usual(100, vec![crash(300, 0.1)]),
+        )
+        .within(1.15),
+        Case::new("slow-of-100", ONE_COPY, slow(100)).within(1.15),
+        Case::new("gossip-loses-a-fifth", ONE_COPY, lossy).within(1.06),
+        Case::new("crowd-300", ONE_COPY, usual(300, Vec::new())).within(1.05),
+        Case::new("crowd-300-sampled", ONE_COPY, sampled).within(1.05),
+        Case::new("crowd-1000", ONE_COPY, uncoded(1000)).within(1.06),
+        Case::new("source-100", ONE_COPY, from(1000, 100)).within(1.05),
+        Case::new("source-200", ONE_COPY, from(1000, 200)).within(1.13),
+        Case::new("source-400", ONE_COPY, from(1000, 400)).within(1.08),
+        Case::new("spread-1s-of-1000", ONE_COPY, spread(1)).within(1.08),
+        Case::new("spread-10s-of-1000", ONE_COPY, spread(10)).within(1.08),
+        Case::new("spread-100s-of-1000", ONE_COPY, spread(100)).within(1.08),
         Case::new("crash-10", 1.02, usual(1000, vec![crash(4000, 0.1)])).within(1.1),
         Case::new("crash-50", 1.02, usual(1000, vec![crash(4000, 0.5)])).within(1.18),
         Case::new("crash-while-read", 1.05, usual(1000, vec![crash(300, 0.1)])),
+        Case::new("slow", ONE_COPY, slow(1000)).within(1.15),
     ]
 }

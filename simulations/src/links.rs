@@ -1,8 +1,7 @@
 //! Links that share fairly: max-min, found by passing changes on from port to port.
 //!
-//! A transfer crosses the ports of its sender and receiver, and a trunk between zones where there is one. Each port has a
-//! *level*: the rate that it would give a transfer which nothing else holds back. A transfer runs at the lowest level on
-//! its way. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes
+//! A transfer crosses a port of its sender and one of its receiver. Each port has a *level*: the rate that it would give
+//! a transfer which nothing else holds back. A transfer runs at the lower level of the two. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes
 //! something for, and so on until the changes are slight: local, and near the true max-min rates.
 
 use std::collections::VecDeque;
@@ -13,8 +12,6 @@ pub(crate) type Host = usize;
 pub(crate) type FlowId = u64;
 type Port = usize;
 
-/// Ports on the way of one transfer: up, trunk, down.
-const MAX_PORTS: usize = 3;
 /// A change of a level by less than this share is not passed on.
 const SLIGHT: f64 = 0.01;
 /// Ports that one change may reach at most.
@@ -31,8 +28,8 @@ struct PortState {
 #[derive(Debug)]
 struct Flow {
     id: FlowId,
-    ports: [Port; MAX_PORTS],
-    count: usize,
+    /// Its sender's way up and its receiver's way down.
+    ports: [Port; 2],
     left: f64,
     rate: f64,
     updated: u64,
@@ -41,10 +38,6 @@ struct Flow {
 }
 
 impl Flow {
-    fn ports(&self) -> &[Port] {
-        &self.ports[..self.count]
-    }
-
     fn settle(&mut self, now: u64) {
         #[expect(clippy::cast_precision_loss, reason = "micros of minutes")]
         let passed = (now - self.updated) as f64 / 1e6;
@@ -75,13 +68,11 @@ pub(crate) enum Due {
     Stale,
 }
 
-/// Every host's two directions, the trunks between zones, and what runs over them.
+/// Every host's two directions, and what runs over them.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     ports: Vec<PortState>,
-    hosts: Vec<(Port, Port, usize)>,
-    /// The way out of and into each zone.
-    trunks: Vec<(Port, Port)>,
+    hosts: Vec<[Port; 2]>,
     flows: Vec<Option<Flow>>,
     free: Vec<u32>,
     next: u32,
@@ -99,24 +90,22 @@ impl Links {
         self.ports.len() - 1
     }
 
-    pub(crate) fn add_host(
-        &mut self,
-        up_bytes_per_sec: f64,
-        down_bytes_per_sec: f64,
-        zone: usize,
-    ) -> Host {
-        let (up, down) = (
+    pub(crate) fn add_host(&mut self, up_bytes_per_sec: f64, down_bytes_per_sec: f64) -> Host {
+        let ports = [
             self.add_port(up_bytes_per_sec),
             self.add_port(down_bytes_per_sec),
-        );
-        self.hosts.push((up, down, zone));
+        ];
+        self.hosts.push(ports);
         self.hosts.len() - 1
     }
 
-    /// Gives the next zone a trunk: the same rate out and in.
-    pub(crate) fn add_trunk(&mut self, bytes_per_sec: f64) {
-        let trunk = (self.add_port(bytes_per_sec), self.add_port(bytes_per_sec));
-        self.trunks.push(trunk);
+    /// Gives a host this share of its rates, before anything runs.
+    pub(crate) fn slow(&mut self, host: Host, share: f64) {
+        for port in self.hosts[host] {
+            let state = &mut self.ports[port];
+            state.bytes_per_sec *= share;
+            state.level = state.bytes_per_sec;
+        }
     }
 
     /// Starts a transfer. `changed` receives the flows to look at, and when.
@@ -134,26 +123,20 @@ impl Links {
         });
         self.next = self.next.wrapping_add(1);
         let id = u64::from(self.next) << 32 | u64::from(slot);
-        let ((up, _, here), (_, down, there)) = (self.hosts[from], self.hosts[to]);
-        // The trunk that counts is the one into the receiver's zone: all trunks are alike, and each is full duplex.
-        let trunk = (here != there)
-            .then(|| self.trunks.get(there).map(|(_, into)| *into))
-            .flatten();
-        let (ports, count) = trunk.map_or(([up, down, 0], 2), |trunk| ([up, down, trunk], 3));
+        let ports = [self.hosts[from][0], self.hosts[to][1]];
         #[expect(clippy::cast_precision_loss, reason = "a block is a few MiB")]
         let left = bytes as f64;
         let flow = Flow {
             id,
             ports,
-            count,
             left,
             rate: 0.0,
             updated: now,
             told: u64::MAX,
         };
-        for port in flow.ports() {
-            self.ports[*port].flows.push(slot);
-            self.queue(*port);
+        for port in ports {
+            self.ports[port].flows.push(slot);
+            self.queue(port);
         }
         self.flows[slot as usize] = Some(flow);
         self.share(now, changed);
@@ -167,12 +150,12 @@ impl Links {
             return;
         };
         self.free.push(slot);
-        for port in flow.ports() {
-            let flows = &mut self.ports[*port].flows;
+        for port in flow.ports {
+            let flows = &mut self.ports[port].flows;
             if let Some(at) = flows.iter().position(|one| *one == slot) {
                 flows.swap_remove(at);
             }
-            self.queue(*port);
+            self.queue(port);
         }
         self.share(now, changed);
     }
@@ -217,7 +200,7 @@ impl Links {
 
     /// The rate that everything else on its way leaves a transfer.
     fn limit(&self, flow: &Flow, but: Port) -> f64 {
-        flow.ports()
+        flow.ports
             .iter()
             .filter(|port| **port != but)
             .map(|port| self.ports[*port].level)
@@ -262,7 +245,7 @@ impl Links {
                 let Some(flow) = &self.flows[slot] else {
                     continue;
                 };
-                let (ports, count) = (flow.ports, flow.count);
+                let ports = flow.ports;
                 let rate = self.limit(flow, port).min(level);
                 if (rate - flow.rate).abs() > 1e-3 * rate
                     && let Some(flow) = &mut self.flows[slot]
@@ -278,7 +261,7 @@ impl Links {
                 if slight || reach >= MAX_REACH {
                     continue;
                 }
-                for other in &ports[..count] {
+                for other in &ports {
                     // A port that gave less than this one's level before and after sees no change.
                     if *other != port && level.min(before) < self.ports[*other].level {
                         self.queue(*other);
@@ -297,7 +280,7 @@ mod tests {
     fn rates(capacities: &[(f64, f64)], flows: &[(Host, Host)]) -> Vec<f64> {
         let mut links = Links::default();
         for (up, down) in capacities {
-            links.add_host(*up, *down, 0);
+            links.add_host(*up, *down);
         }
         let mut changed = Vec::new();
         let ids: Vec<FlowId> = flows

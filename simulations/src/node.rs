@@ -42,6 +42,7 @@ pub(crate) struct SimNode {
     pub(crate) gossip: Option<Gossip>,
     pub(crate) alive: bool,
     pub(crate) liar: bool,
+    pub(crate) slow: bool,
     pub(crate) started: Option<u64>,
     pub(crate) end: Option<End>,
     pub(crate) reads: BTreeMap<u64, SourceRead>,

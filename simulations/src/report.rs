@@ -15,6 +15,8 @@ pub struct Outcome {
     pub died: bool,
     /// Whether it altered what it relayed.
     pub liar: bool,
+    /// Whether its link is slow: its time is its own.
+    pub slow: bool,
 }
 
 /// Messages of one kind.
@@ -80,7 +82,7 @@ impl Report {
         let mut times: Vec<f64> = self
             .outcomes
             .iter()
-            .filter(|one| !one.died && !one.liar)
+            .filter(|one| !one.died && !one.liar && !one.slow)
             .filter_map(|one| one.seconds)
             .collect();
         times.sort_by(f64::total_cmp);

@@ -78,6 +78,13 @@ pub enum Fault {
         /// How many, of 1.
         share: f64,
     },
+    /// This share of the hosts has slow links, and is no part of the percentiles.
+    Slow {
+        /// How many, of 1.
+        share: f64,
+        /// What is left of their rates, of 1.
+        rate: f64,
+    },
     /// This share of the hosts and the rest do not know of each other until then. Only with [`Membership::Told`].
     Split {
         /// How many, of 1.
@@ -131,6 +138,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Uploads, and downloads, that a host has under way at once, if not the production default.
     pub slots: Option<usize>,
+    /// This share of gossip's packets is lost.
+    pub gossip_loss: f64,
     /// Whether messages travel as bytes, encoded and decoded, or as they are: only their lengths are then computed.
     pub codec: bool,
     /// Whether to write down what homes and readers of the source say and do.
@@ -156,6 +165,7 @@ impl Default for Scenario {
             first_byte: Duration::from_millis(20),
             seed: 1,
             slots: None,
+            gossip_loss: 0.0,
             codec: true,
             log: false,
             membership: Membership::Gossip,

@@ -88,6 +88,12 @@ pub(crate) struct FlashCrowd {
     /// This share of the hosts alters what it relays.
     #[arg(long, default_value_t = 0.0)]
     liars: f64,
+    /// This share of the hosts has a tenth of the rate.
+    #[arg(long, default_value_t = 0.0)]
+    slow: f64,
+    /// This share of gossip's packets is lost.
+    #[arg(long, default_value_t = 0.0)]
+    gossip_loss: f64,
     /// Print the messages of each kind.
     #[arg(long)]
     traffic: bool,
@@ -124,6 +130,12 @@ impl FlashCrowd {
         );
         if self.liars > 0.0 {
             faults.push(Fault::Liars { share: self.liars });
+        }
+        if self.slow > 0.0 {
+            faults.push(Fault::Slow {
+                share: self.slow,
+                rate: 0.1,
+            });
         }
         let each = |moments: &[Duration], fault: fn(Duration) -> Fault| -> Vec<Fault> {
             moments.iter().map(|at| fault(*at)).collect()
@@ -168,6 +180,7 @@ impl FlashCrowd {
             slots: self.slots,
             membership,
             codec: known == 0,
+            gossip_loss: self.gossip_loss,
             faults: self.faults(),
             ..Scenario::default()
         }

@@ -50,7 +50,7 @@ impl World {
         let mut tracker = LocalTracker::new(&config, peer, self.draw());
         tracker.set_ready(Now::from_micros(0));
         self.index.insert(peer, number);
-        self.links.add_host(bytes_per_sec, bytes_per_sec, 0);
+        self.links.add_host(bytes_per_sec, bytes_per_sec);
         self.nodes.push(SimNode {
             member,
             key,
@@ -58,6 +58,7 @@ impl World {
             gossip,
             alive: true,
             liar: false,
+            slow: false,
             started: None,
             end: None,
             reads: BTreeMap::new(),

@@ -30,6 +30,12 @@ impl World {
                         self.nodes[node].liar = true;
                     }
                 }
+                Fault::Slow { share, rate } => {
+                    for node in self.some(share) {
+                        self.nodes[node].slow = true;
+                        self.links.slow(node, rate);
+                    }
+                }
                 Fault::Split { until, .. } => self.after_start(until, Happening::Healed),
             }
         }

@@ -19,6 +19,7 @@ fn outcome(node: &SimNode) -> Outcome {
         failed,
         died: !node.alive,
         liar: node.liar,
+        slow: node.slow,
     }
 }
 

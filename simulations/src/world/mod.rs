@@ -233,7 +233,7 @@ impl World {
         for node in 0..world.scenario.nodes {
             world.add_node(node, host);
         }
-        world.source_host = world.links.add_host(source, source, usize::MAX);
+        world.source_host = world.links.add_host(source, source);
         world
     }
 

@@ -151,11 +151,22 @@ impl World {
         }
     }
 
+    /// Whether a packet of gossip is lost.
+    fn is_lost(&mut self) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a number drawn by lot")]
+        let lost = self.scenario.gossip_loss > 0.0
+            && (self.draw() >> 11) as f64 / (1_u64 << 53) as f64 <= self.scenario.gossip_loss;
+        lost
+    }
+
     pub(super) fn perform_gossip(&mut self, index: usize, output: GossipOutput) {
         let now = self.clock();
         match output {
             GossipOutput::Datagram { to, bytes } => {
                 self.nodes[index].gossip_bytes += bytes.len() as u64 + 97;
+                if self.is_lost() {
+                    return;
+                }
                 if let Some(to) = self.index.get(&to.peer).copied() {
                     self.later(
                         self.scenario.latency,

@@ -75,7 +75,7 @@ pub(crate) struct Session {
     service: Duration,
     /// Whether this node has signed digests of this version.
     signs: bool,
-    /// Whether neighbours were lost or fell silent since it was last asked.
+    /// Whether neighbours were lost or fell silent since there were last enough of them.
     short: bool,
 }
 
@@ -137,10 +137,11 @@ impl Session {
         nearby
     }
 
-    /// Whether neighbours went and few are left, so that the home should name others. Says so once for each loss.
-    pub(crate) fn take_short(&mut self) -> bool {
-        let partners = self.neighbours().count();
-        std::mem::take(&mut self.short) && self.wants && partners < ENOUGH_NEIGHBOURS
+    /// Whether neighbours went and few are left, so that the home should name others. Not all whom it names may live,
+    /// so this holds until there are enough.
+    pub(crate) fn is_short(&mut self) -> bool {
+        self.short &= self.neighbours().count() < ENOUGH_NEIGHBOURS;
+        self.short && self.wants
     }
 
     /// Blocks that neither this node nor any neighbour has, although the source's last block has been read.
@@ -293,5 +294,5 @@ impl Session {
 
 /// Uploads, and downloads, of a task at once with so many partners. With many of them more transfers find each other.
 fn width(partners: usize) -> usize {
-    (partners / 2).max(FEW_TRANSFERS)
+    (partners * 2 / 3).max(FEW_TRANSFERS)
 }

@@ -58,7 +58,7 @@ impl Task {
                 .validated
                 .map_or(u64::MAX, |at| millis(cx.now.saturating_since(at))),
             stalled: wants
-                && (self.misses
+                && (self.losses.tell
                     || cx.now.saturating_since(self.session.last_gain)
                         >= Duration::from_millis(500)),
             addr: None,

@@ -3,6 +3,7 @@
 mod announce;
 mod arbitration;
 mod enrolment;
+mod losses;
 mod reads;
 mod versions;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use crate::blocks::BlockSet;
+use self::losses::Losses;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
 use crate::message::{LeaseEnd, Message};
@@ -19,9 +20,6 @@ use crate::output::{BlameReason, Origin, Output, TaskEvent, TaskFailure};
 use crate::reads::{Purpose, Read, Unsigned};
 use crate::registration::{Registration, Step};
 use crate::session::{Arrival, Session};
-
-/// How often a node looks whether neighbours or blocks went missing.
-const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the local callers of a task want, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +33,10 @@ pub struct Wish {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the task, no state of one machine"
+)]
 pub(crate) struct Task {
     id: TaskId,
     pub(crate) session: Session,
@@ -58,12 +60,7 @@ pub(crate) struct Task {
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
     wrong_blocks: u32,
-    /// When it is next seen to that neighbours and blocks are not missing.
-    look_at: Now,
-    /// What was missing then.
-    holes: BlockSet,
-    /// Whether blocks are missing that nobody near holds.
-    misses: bool,
+    losses: Losses,
 }
 
 impl Task {
@@ -86,9 +83,7 @@ impl Task {
             told_length: None,
             complete_told: false,
             wrong_blocks: 0,
-            look_at: now,
-            holes: BlockSet::new(),
-            misses: false,
+            losses: Losses::default(),
         }
     }
 
@@ -272,23 +267,6 @@ impl Task {
                 .distrust(peer, |block| have.contains(block));
         }
         self.session.lose(cx, peer);
-    }
-
-    /// Asks the home for neighbours in place of those that went, and tells it of blocks that seem lost.
-    fn look_for_losses(&mut self, cx: &mut Context<'_>) {
-        if cx.now < self.look_at || !self.session.wants {
-            return;
-        }
-        self.look_at = cx.now + LOOK_PERIOD;
-        let holes = self.session.holes(cx.now);
-        let stay = holes.iter().any(|block| self.holes.contains(block));
-        self.holes = holes;
-        // All who miss a block miss it alike: it is enough if some say so.
-        self.misses = stay && cx.chance.below(4) == 0;
-        let asks = self.session.take_short() || self.misses;
-        if asks && !self.registration.is_asking() {
-            self.registration.hurry(cx.now);
-        }
     }
 
     fn has_business(&self) -> bool {
