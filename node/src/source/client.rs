@@ -9,6 +9,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
 
 use super::SourceConfig;
 use super::fickle::Fickle;
+use super::roots::system_roots;
 
 /// Sets of roots that callers brought and that are kept ready.
 const MAX_CLIENTS: usize = 16;
@@ -107,12 +108,10 @@ fn build(config: &SourceConfig, own: Option<&[u8]>) -> Result<Client, SourceSetu
         Ok(builder.proxy(proxy))
     };
     // A machine without any certificates of its own still reads plain HTTP, and what the caller trusts.
-    let client = builder()?.tls_certs_merge(roots.clone()).build();
-    let client = if client.is_err() {
-        builder()?.tls_certs_only(roots).build()
-    } else {
-        client
-    };
+    for root in system_roots() {
+        roots.extend(Certificate::from_der(root));
+    }
+    let client = builder()?.tls_certs_only(roots).build();
     client.map_err(|error| SourceSetupError::Http {
         why: error.without_url().to_string(),
     })

@@ -15,10 +15,13 @@ mod headers;
 mod patience;
 mod read;
 mod redact;
+mod roots;
+mod sample;
 mod send;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,8 +34,10 @@ pub use self::client::SourceSetupError;
 pub use self::headers::is_credentialed;
 pub use self::patience::Patience;
 pub use self::redact::Redacted;
+pub use self::roots::{OWN_AUTHORITY, system_roots};
 
 use self::client::Clients;
+use crate::get::ContentName;
 use crate::limits::Limiter;
 
 /// Events that may wait for the receiver: with the largest reads of a socket some 10 MB.
@@ -74,6 +79,8 @@ pub struct SourceRequest {
     pub extent: Extent,
     /// Further roots of trust of this caller, PEM.
     pub cacert: Option<Vec<u8>>,
+    /// The content's name, if it has one: then nothing that the source calls a version counts.
+    pub content: Option<ContentName>,
     /// Each limits how fast bytes are read.
     pub limits: Vec<Limiter>,
 }
@@ -139,6 +146,18 @@ impl Source {
             events,
             task: task.abort_handle(),
         }
+    }
+
+    /// Reads a few bytes of what `request` gives, whatever its extent.
+    ///
+    /// # Errors
+    /// If the source fails, or does not send exactly these bytes.
+    pub async fn sample(
+        &self,
+        request: &SourceRequest,
+        range: Range<u64>,
+    ) -> Result<Bytes, SourceFailure> {
+        sample::run(&self.shared.clients, self.shared.patience, request, range).await
     }
 }
 

@@ -135,6 +135,7 @@ impl Cluster {
         let wish = Wish {
             can_read: true,
             credentialed: false,
+            named: None,
             max_age: Duration::from_mins(1),
         };
         self.nodes[node].register(self.now, task(), wish);
@@ -245,6 +246,7 @@ impl Cluster {
             },
             ranges: true,
             digest: None,
+            authority: None,
             public: true,
         };
         let lease = self.newest_read(node);
