@@ -185,6 +185,14 @@ impl Ca {
     }
 }
 
+/// Whether this is the certificate, in PEM, of some dfnode's authority.
+pub fn is_own_certificate(pem: &[u8]) -> bool {
+    CertificateDer::from_pem_slice(pem).is_ok_and(|der| {
+        der.windows(OWN_AUTHORITY.len())
+            .any(|window| window == OWN_AUTHORITY.as_bytes())
+    })
+}
+
 /// A certificate of a host.
 pub(crate) struct Leaf {
     pub(crate) chain: Vec<CertificateDer<'static>>,

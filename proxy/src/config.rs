@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::origin::Authority;
@@ -62,7 +63,8 @@ impl Config {
 }
 
 /// Hosts by name: `registry.example`, `registry.example:5000`, or `.example` for all hosts below that name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HostPattern {
     host: String,
     port: Option<u16>,
@@ -123,7 +125,8 @@ impl fmt::Display for HostPattern {
 }
 
 /// A regular expression that names URLs to be shared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Rule(Regex);
 
 /// Not a rule.
@@ -166,6 +169,34 @@ impl FromStr for Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str())
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = ParseHostError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl TryFrom<String> for Rule {
+    type Error = ParseRuleError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Rule> for String {
+    fn from(rule: Rule) -> Self {
+        rule.to_string()
     }
 }
 

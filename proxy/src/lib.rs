@@ -40,6 +40,6 @@ mod tunnel;
 mod upstream;
 mod yes;
 
-pub use ca::{Ca, CaError};
+pub use ca::{Ca, CaError, is_own_certificate};
 pub use config::{Config, HostPattern, PROXY_PORT, ParseHostError, ParseRuleError, Rule};
 pub use proxy::{Proxy, StartError};

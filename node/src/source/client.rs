@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dfnode_tracker::SourceFailure;
-use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, redirect};
 
 use super::SourceConfig;
 use super::fickle::Fickle;
@@ -105,7 +105,8 @@ fn build(config: &SourceConfig, own: Option<&[u8]>) -> Result<Client, SourceSetu
         let proxy = Proxy::all(proxy.as_str()).map_err(|error| SourceSetupError::Proxy {
             why: error.without_url().to_string(),
         })?;
-        Ok(builder.proxy(proxy))
+        let direct = NoProxy::from_string(&config.direct.join(","));
+        Ok(builder.proxy(proxy.no_proxy(direct)))
     };
     // A machine without any certificates of its own still reads plain HTTP, and what the caller trusts.
     for root in system_roots() {

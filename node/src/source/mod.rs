@@ -51,6 +51,8 @@ pub struct SourceConfig {
     /// A proxy that leads to the sources. Proxy variables of the environment are not looked at: they may
     /// well name this node.
     pub proxy: Option<Url>,
+    /// Hosts that are read without that proxy: names, or `.example` for all below that name.
+    pub direct: Vec<String>,
     /// When to give a source up.
     pub patience: Patience,
     /// What to call ourselves if the caller does not.
@@ -62,6 +64,7 @@ impl Default for SourceConfig {
         Self {
             cacert: Vec::new(),
             proxy: None,
+            direct: Vec::new(),
             patience: Patience::default(),
             user_agent: concat!("dfnode/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
