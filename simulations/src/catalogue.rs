@@ -201,7 +201,11 @@ fn deaths() -> Vec<Case> {
             },
         ),
         Case::new("tenth-dies-early", 1.15, fast(vec![crash(100, 0.1)])),
-        Case::new("two-of-eight-die", 1.15, crowd(8, 16_000_000, vec![crash(640, 0.25)])),
+        Case::new(
+            "two-of-eight-die",
+            1.15,
+            crowd(8, 16_000_000, vec![crash(640, 0.25)]),
+        ),
         Case::new(
             "homes-die",
             1.15,
@@ -231,7 +235,10 @@ fn deaths() -> Vec<Case> {
         let scenario = crowd(10, SMALL, vec![Fault::ReaderDies { at: millis(at) }]);
         cases.push(Case::new(name, 1.15, scenario));
     }
-    for (name, when) in [("source-gone-read", When::Read), ("source-gone-on-two", When::OnTwo)] {
+    for (name, when) in [
+        ("source-gone-read", When::Read),
+        ("source-gone-on-two", When::OnTwo),
+    ] {
         let scenario = crowd(10, SMALL, vec![Fault::SourceGone { when }]);
         cases.push(Case::new(name, ONE_COPY, scenario));
     }

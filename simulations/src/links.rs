@@ -196,7 +196,10 @@ impl Links {
         Due::Later(end)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the slot is the lower half")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the slot is the lower half"
+    )]
     fn slot(&self, id: FlowId) -> Option<u32> {
         let slot = id as u32;
         self.flows
@@ -357,8 +360,16 @@ mod tests {
                     .map(|(_, rate)| rate)
                     .sum()
             };
-            assert!(sum(|flow| flow.0) <= 103.0, "{host} sends {}", sum(|flow| flow.0));
-            assert!(sum(|flow| flow.1) <= 103.0, "{host} takes {}", sum(|flow| flow.1));
+            assert!(
+                sum(|flow| flow.0) <= 103.0,
+                "{host} sends {}",
+                sum(|flow| flow.0)
+            );
+            assert!(
+                sum(|flow| flow.1) <= 103.0,
+                "{host} takes {}",
+                sum(|flow| flow.1)
+            );
         }
     }
 }

@@ -30,10 +30,7 @@ impl World {
 
     pub(super) fn read_source(&mut self, index: usize, lease: Lease) {
         let Lease { id, extent } = lease;
-        self.log(format_args!(
-            "node {index} reads {}",
-            log::extent(&extent)
-        ));
+        self.log(format_args!("node {index} reads {}", log::extent(&extent)));
         let wait = self.scenario.first_byte + self.scenario.latency * 2;
         self.nodes[index].reads.insert(
             id,

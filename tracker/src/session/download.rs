@@ -95,8 +95,9 @@ impl Session {
     ) -> Option<BlockIndex> {
         let theirs = &self.peers.get(from)?.have;
         let busy = [&self.have, &self.out, &self.reading];
-        let is_free =
-            |block: &BlockIndex| busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block);
+        let is_free = |block: &BlockIndex| {
+            busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block)
+        };
         if let Some(block) = suggested.iter().find(|block| {
             theirs.contains(**block) && is_free(block) && self.counts.of(**block) <= RARE
         }) {

@@ -178,7 +178,11 @@ impl Task {
             self.session.gain(cx, block);
             self.tell_progress(cx);
         }
-        if self.reads.get(&lease).is_some_and(|read| read.may_report(cx.now)) {
+        if self
+            .reads
+            .get(&lease)
+            .is_some_and(|read| read.may_report(cx.now))
+        {
             self.report(cx, lease, None);
         }
         unsigned

@@ -10,8 +10,8 @@ use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::layout::Layout;
 use crate::message::{
     AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
-    HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register, Registered,
-    SignedBatch, TableCopy, Want,
+    HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register,
+    Registered, SignedBatch, TableCopy, Want,
 };
 use crate::meta::{Meta, SourceFailure, Validators};
 
