@@ -105,7 +105,9 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let host = host.and_then(|host| HeaderValue::from_str(host).ok());
     let headers = request.headers_mut();
     // A whole URL says whom it is for, whatever the header says.
-    headers.extend(host.map(|host| (HOST, host)));
+    if let Some(host) = host {
+        headers.insert(HOST, host);
+    }
     if let Ok(via) = HeaderValue::from_str(&format!("1.1 {name}")) {
         headers.append(VIA, via);
     }
