@@ -207,10 +207,20 @@ mod tests {
         );
         let mut ledger = Ledger::default();
         ledger
-            .add(&version(), Some(2), signed(&one, 0, &[b"a"]), verify_signature)
+            .add(
+                &version(),
+                Some(2),
+                signed(&one, 0, &[b"a"]),
+                verify_signature,
+            )
             .expect("sound");
         assert_eq!(
-            ledger.add(&version(), Some(2), signed(&two, 0, &[b"x"]), verify_signature),
+            ledger.add(
+                &version(),
+                Some(2),
+                signed(&two, 0, &[b"x"]),
+                verify_signature
+            ),
             Ok(None)
         );
         assert_eq!(ledger.digest(BlockIndex(0)), Some(BlockDigest::of(b"a")));
@@ -221,10 +231,20 @@ mod tests {
         let key = SigningKey::from_bytes(&[1; 32]);
         let mut ledger = Ledger::default();
         ledger
-            .add(&version(), Some(2), signed(&key, 0, &[b"a"]), verify_signature)
+            .add(
+                &version(),
+                Some(2),
+                signed(&key, 0, &[b"a"]),
+                verify_signature,
+            )
             .expect("sound");
         assert_eq!(
-            ledger.add(&version(), Some(2), signed(&key, 0, &[b"x", b"y"]), verify_signature),
+            ledger.add(
+                &version(),
+                Some(2),
+                signed(&key, 0, &[b"x", b"y"]),
+                verify_signature
+            ),
             Err(BadBatch::Contradiction)
         );
     }

@@ -90,7 +90,11 @@ impl View {
 /// The members that suit a task best, by rendezvous hashing: its homes, and who follows them.
 ///
 /// For a world that tells each node of a few others only: these it must know to find the homes that all find.
-pub fn best_homes(task: &TaskId, members: impl Iterator<Item = PeerId>, count: usize) -> Vec<PeerId> {
+pub fn best_homes(
+    task: &TaskId,
+    members: impl Iterator<Item = PeerId>,
+    count: usize,
+) -> Vec<PeerId> {
     best_of(task, members.map(|peer| (true, peer)), count)
 }
 

@@ -130,7 +130,11 @@ pub fn encoded_len(message: &Message) -> usize {
             2 * ID + runs_len(&m.runs) + 1 + length + 1
         }
         Message::Offer(m) => {
-            let blocks: usize = m.suggest.iter().map(|block| varint_len(block.0.into())).sum();
+            let blocks: usize = m
+                .suggest
+                .iter()
+                .map(|block| varint_len(block.0.into()))
+                .sum();
             2 * ID + varint_len(m.grant.into()) + varint_len(m.suggest.len() as u64) + blocks
         }
         Message::Want(m) => 2 * ID + varint_len(m.grant.into()) + varint_len(m.block.0.into()),

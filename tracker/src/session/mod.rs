@@ -155,7 +155,9 @@ impl Session {
         if !near.contains(BlockIndex(blocks - 1)) {
             return BlockSet::new();
         }
-        BlockSet::all(blocks).sieve([], [&near, &self.reading]).collect()
+        BlockSet::all(blocks)
+            .sieve([], [&near, &self.reading])
+            .collect()
     }
 
     /// Blocks that this node holds and no neighbour does.

@@ -40,6 +40,10 @@ pub struct Wish {
     pub max_age: Duration,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, told at another time"
+)]
 #[derive(Debug)]
 pub(crate) struct Task {
     id: TaskId,
