@@ -96,19 +96,20 @@ fn check(args: &SetupArgs, mode: Mode) -> Result<(), Failure> {
 }
 
 fn show(args: &SetupArgs, plan: &Plan) -> Result<Exit, Failure> {
-    let mut text = String::new();
     for file in &plan.files {
-        text += &format!("# {}\n{}\n", file.path.display(), file.text);
+        say::line(format!("# {}\n{}", file.path.display(), file.text))?;
     }
     for step in plan.by_hand.iter().chain([&plan.then]) {
-        text += &format!("{step}\n");
+        say::line(step)?;
     }
-    text += &format!("{}\n", plan.when_down);
-    if !plan.files.is_empty() {
-        let engine = engines::name(args.engine);
-        text += &format!("Nothing was changed; `dfnode setup {engine} --write` writes it.\n");
+    say::line(plan.when_down)?;
+    if plan.files.is_empty() {
+        return Ok(Exit::Ok);
     }
-    say::text(&text)
+    let engine = engines::name(args.engine);
+    say::line(format!(
+        "Nothing was changed; `dfnode setup {engine} --write` writes it."
+    ))
 }
 
 fn undo(args: &SetupArgs) -> Result<Exit, Failure> {

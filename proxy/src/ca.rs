@@ -277,8 +277,8 @@ mod tests {
         let made = Ca::load_or_create(folder.path()).unwrap();
         let found = Ca::load_or_create(folder.path()).unwrap();
         assert_eq!(made.pem(), found.pem());
-        let mode = fs::metadata(Ca::key_path(folder.path())).unwrap().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let key = fs::metadata(Ca::key_path(folder.path())).unwrap();
+        assert_eq!(key.mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -119,19 +119,16 @@ async fn may_open(shared: &Shared, target: &Authority) -> Result<bool, UpstreamE
         return Ok(true);
     }
     let _flight = shared.probing.enter(target.clone()).await;
-    let verdict = match hosts.verdict(target) {
-        Some(verdict) => verdict,
-        None => {
-            let origin = Origin {
-                scheme: Scheme::Https,
-                authority: target.clone(),
-            };
-            let verdict = probe::ask(&shared.upstream, &origin).await;
-            debug!(host = %target, ?verdict, "asked whether it is a registry");
-            hosts.judge(target.clone(), verdict);
-            verdict
-        }
+    if let Some(verdict) = hosts.verdict(target) {
+        return Ok(verdict == Verdict::Registry);
+    }
+    let origin = Origin {
+        scheme: Scheme::Https,
+        authority: target.clone(),
     };
+    let verdict = probe::ask(&shared.upstream, &origin).await;
+    debug!(host = %target, ?verdict, "asked whether it is a registry");
+    hosts.judge(target.clone(), verdict);
     Ok(verdict == Verdict::Registry)
 }
 

@@ -187,15 +187,12 @@ fn basic(url: &Url) -> String {
                 .and_then(|digits| std::str::from_utf8(digits).ok())
                 .and_then(|digits| u8::from_str_radix(digits, 16).ok())
                 .filter(|_| *first == b'%');
-            match code {
-                Some(code) => {
-                    bytes.push(code);
-                    rest = &others[2..];
-                }
-                None => {
-                    bytes.push(*first);
-                    rest = others;
-                }
+            if let Some(code) = code {
+                bytes.push(code);
+                rest = &others[2..];
+            } else {
+                bytes.push(*first);
+                rest = others;
             }
         }
         bytes

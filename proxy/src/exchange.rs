@@ -44,7 +44,10 @@ pub(crate) async fn serve(
 /// Whether the request names no other host than the one it goes to: servers that know several hosts would answer
 /// for the other, and what that one allows means nothing here.
 fn is_for(origin: &Origin, request: &Request<Body>) -> bool {
-    let named = request.uri().authority().map(|host| host.as_str());
+    let named = request
+        .uri()
+        .authority()
+        .map(hyper::http::uri::Authority::as_str);
     let header = request.headers().get(HOST).map(|host| host.to_str());
     let is_same = |text: &str| origin.is_named(text.rsplit('@').next().unwrap_or_default());
     let header_fits = header.is_none_or(|host| host.is_ok_and(is_same));

@@ -78,6 +78,14 @@ struct Watched {
     reader: Option<Reader>,
 }
 
+impl Watched {
+    fn finish(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.finish();
+        }
+    }
+}
+
 impl hyper::body::Body for Watched {
     type Data = Bytes;
     type Error = BodyError;
@@ -102,13 +110,11 @@ impl hyper::body::Body for Watched {
                 }
                 // Whoever sends it on knows the length and may not ask for an end.
                 if self.inner.is_end_stream() {
-                    self.reader.take().map(Reader::finish);
+                    self.finish();
                 }
             }
             Some(Err(_)) => self.reader = None,
-            None => {
-                self.reader.take().map(Reader::finish);
-            }
+            None => self.finish(),
         }
         Poll::Ready(frame)
     }

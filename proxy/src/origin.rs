@@ -137,7 +137,7 @@ impl Origin {
             "https" => Scheme::Https,
             _ => return None,
         };
-        let port = url.port().unwrap_or(scheme.port());
+        let port = url.port().unwrap_or_else(|| scheme.port());
         let authority = Authority::parse(&format!("{}:{port}", url.host_str()?), None)?;
         Some(Self { scheme, authority })
     }

@@ -101,7 +101,7 @@ impl Tokens {
         field(request.method().as_str().as_bytes());
         let path = request.uri().path_and_query();
         field(
-            path.map(|path| path.as_str())
+            path.map(hyper::http::uri::PathAndQuery::as_str)
                 .unwrap_or_default()
                 .as_bytes(),
         );

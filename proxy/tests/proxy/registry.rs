@@ -78,6 +78,10 @@ impl Internet {
 }
 
 /// What a registry is like.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a trait of its own, and tests combine them"
+)]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kind {
     /// Whether it speaks plain HTTP.
@@ -243,9 +247,7 @@ impl Drop for Registry {
 }
 
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// Bytes that are told apart by their seed.

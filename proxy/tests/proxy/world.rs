@@ -13,12 +13,12 @@ use tempfile::TempDir;
 use crate::registry::{Internet, Kind, Registry};
 
 /// No test waits longer for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     pub(crate) internet: Internet,
     hosts: Vec<Host>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 pub(crate) struct Host {
@@ -51,11 +51,11 @@ impl World {
         let mut world = Self {
             internet,
             hosts: Vec::new(),
-            _folder: folder,
+            folder: folder,
         };
         let mut first: Option<SocketAddr> = None;
         for number in 0..hosts {
-            let data = world._folder.path().join(number.to_string());
+            let data = world.folder.path().join(number.to_string());
             let mut config = NodeConfig::new(data.clone(), keys.clone());
             config.listen = "127.0.0.1:0".parse().unwrap();
             config.advertise = vec!["127.0.0.1:0".parse().unwrap()];
@@ -70,7 +70,7 @@ impl World {
             config.store.free_floor_bytes = 0;
             config.source.cacert = vec![world.internet.pem()];
             let node = Node::start(config).await.unwrap();
-            first.get_or_insert(node.listen_addr());
+            first = first.or(Some(node.listen_addr()));
             let ca = Ca::load_or_create(&data).unwrap();
             let mut config = Config::new(data);
             config.listen = "127.0.0.1:0".parse().unwrap();
