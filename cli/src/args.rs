@@ -48,6 +48,11 @@ pub(crate) enum Command {
     /// Make or show the key of a cluster
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The certificate authority with which the proxy opens TLS connections of registries
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// Show, or write, what makes a container engine pull through this host's node
+    Setup(SetupArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -72,6 +77,91 @@ pub(crate) struct ShowKeyArgs {
     /// The node's folder
     #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
     pub(crate) data: Option<PathBuf>,
+}
+
+/// What to do with the certificate authority.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make it, unless there is one, and have this host's programs trust it
+    Install(CaArgs),
+    /// Print where its certificate lies
+    Path(CaArgs),
+    /// Print its certificate
+    Print(CaArgs),
+    /// Have nobody trust it any more, and delete it with its key
+    Remove(CaArgs),
+}
+
+/// Which certificate authority.
+#[derive(Debug, Args)]
+pub(crate) struct CaArgs {
+    /// The node's folder [default: /var/lib/dfnode for root, else ~/.local/share/dfnode]
+    #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// Which engine, and what to do.
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    /// The engine
+    #[arg(value_name = "ENGINE")]
+    pub(crate) engine: Engine,
+
+    /// Write the files; without it they are only shown
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) write: bool,
+
+    /// Take back what --write wrote
+    #[arg(long)]
+    pub(crate) undo: bool,
+
+    /// How the engine finds the node [default: mirror for containerd, proxy for the others]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<Mode>,
+
+    /// Where the proxy listens
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "DFNODE_PROXY",
+        default_value = "127.0.0.1:65001"
+    )]
+    pub(crate) proxy: std::net::SocketAddr,
+
+    /// The node's folder [default: /var/lib/dfnode for root, else ~/.local/share/dfnode]
+    #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// The folder that holds the host's /etc
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    pub(crate) root: PathBuf,
+}
+
+/// A container engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// dockerd.
+    Docker,
+    /// containerd, and what stands on it (Kubernetes, nerdctl).
+    Containerd,
+    /// podman and buildah.
+    Podman,
+    /// CRI-O.
+    Crio,
+}
+
+/// How an engine finds the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// By `HTTPS_PROXY`: every registry; nothing is pulled while the node is down.
+    Proxy,
+    /// As a mirror: docker knows one for Docker Hub alone; while the node is down, pulls go straight to the registry.
+    Mirror,
 }
 
 /// What to do with the configuration.

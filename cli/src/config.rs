@@ -146,12 +146,16 @@ fn defaults(settings: &Settings) -> Result<NodeArgs, Failure> {
         ..settings.clone()
     };
     let config = crate::start::node_config(&silent, alone, Role::Daemon)?;
+    let proxy = dfnode_proxy::Config::new(settings.data.clone());
     Ok(NodeArgs {
         no_mdns: Some(false),
         open: Some(false),
         data: Some(settings.data.clone()),
         listen: Some(config.listen),
         status: config.status.map(StatusAddr::At),
+        proxy: Some(StatusAddr::At(proxy.listen)),
+        prefetch: Some(proxy.prefetch),
+        mirror_upstream: Some(proxy.mirror_upstream),
         leech: Some(config.labels.leech),
         cache_size: Some(ByteSize(config.store.cache_bytes)),
         source_concurrency: u8::try_from(config.tracker.source_readers)

@@ -70,7 +70,9 @@ impl From<&GetError> for Exit {
             GetError::DigestMismatch { .. } => Self::DigestMismatch,
             GetError::NoSpace => Self::NoSpace,
             GetError::Timeout => Self::Timeout,
-            GetError::SourceFailed { .. } | GetError::Changed => Self::SourceFailed,
+            GetError::SourceFailed { .. } | GetError::Changed | GetError::Unproved => {
+                Self::SourceFailed
+            }
             GetError::NoSource => Self::NoSource,
             GetError::Cluster { .. } => Self::Cluster,
             GetError::Usage { .. } => Self::Usage,

@@ -1,6 +1,7 @@
 //! The binary `dfnode`: words typed, files written, numbers returned.
 
 mod args;
+mod ca;
 mod config;
 mod exit;
 mod get;
@@ -10,6 +11,7 @@ mod log;
 mod place;
 mod run;
 mod say;
+mod setup;
 mod signals;
 mod start;
 mod words;
@@ -59,6 +61,8 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
         Command::Tasks(args) => one_thread(&cli.log)?.block_on(list::tasks(&args)),
         Command::Rm(args) => one_thread(&cli.log)?.block_on(list::remove(args)),
         Command::Key(command) => key::command(command),
+        Command::Ca(command) => ca::command(command),
+        Command::Setup(args) => setup::command(&args),
         Command::Config(ConfigCommand::Check(args)) => {
             config::check_command(&Settings::load(&args, &cli.log, matches)?)
         }

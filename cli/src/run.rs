@@ -7,6 +7,7 @@ use dfnode_node::cluster_key::KeyOrigin;
 use dfnode_node::control::{Client, ClientError};
 use dfnode_node::get::Role;
 use dfnode_node::{Config, Node};
+use dfnode_proxy::Proxy;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::key::{self, Membership};
 use crate::place::Place;
 use crate::signals;
-use crate::start::{is_folder_in_use, make_folder, node_config};
+use crate::start::{is_folder_in_use, make_folder, node_config, proxy_config};
 
 /// Between two tries to take the folder over from a node that is about to leave it.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -33,14 +34,32 @@ pub(crate) async fn command(settings: Settings) -> Result<Exit, Failure> {
     make_folder(&settings.data)?;
     let membership = key::membership_of_daemon(&settings)?;
     announce(&membership, &settings);
+    let proxy = proxy_config(&settings)?;
     let node = start(node_config(&settings, membership, Role::Daemon)?, &settings).await?;
+    let proxy = match proxy {
+        None => None,
+        Some(config) => match Proxy::start(config, node.handle()).await {
+            Ok(proxy) => Some(proxy),
+            Err(error) => {
+                // A node that nobody can reach as configured shall not stay half.
+                node.handle().shutdown();
+                node.stopped().await;
+                return Err(Failure::new(Exit::Other, error));
+            }
+        },
+    };
     info!(
         listen = %node.listen_addr(),
+        proxy = proxy.as_ref().map(|proxy| format!("http://{}/", proxy.addr())),
         status = node.status_addr().map(|address| format!("http://{address}/")),
         data = %settings.data.display(),
         "serving"
     );
-    stay(node).await
+    let exit = stay(node).await;
+    if let Some(proxy) = proxy {
+        proxy.stop().await;
+    }
+    exit
 }
 
 async fn stay(node: Node) -> Result<Exit, Failure> {

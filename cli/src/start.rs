@@ -11,6 +11,7 @@ use dfnode_node::cluster_key::{ClusterKeys, Token};
 use dfnode_node::get::Role;
 use dfnode_node::store::StoreConfig;
 use dfnode_node::{Config, StartError};
+use dfnode_proxy::Config as ProxyConfig;
 
 use crate::config::{FOLDER_MODE, Settings, absolute, certificates};
 use crate::exit::{Exit, Failure};
@@ -78,12 +79,40 @@ pub(crate) fn node_config(
         let pem = certificates(path).map_err(|error| Failure::new(Exit::Usage, error))?;
         config.source.cacert.push(pem);
     }
+    config.source.proxy.clone_from(&said.upstream_proxy);
+    config.source.direct = said
+        .upstream_direct
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     match said.status {
         Some(StatusAddr::At(address)) => config.status = Some(address),
         Some(StatusAddr::Off) => config.status = None,
         None => {}
     }
     Ok(config)
+}
+
+/// The configuration of the proxy beside that node, unless there shall be none.
+pub(crate) fn proxy_config(settings: &Settings) -> Result<Option<ProxyConfig>, Failure> {
+    let said = &settings.said;
+    let mut config = ProxyConfig::new(settings.data.clone());
+    match said.proxy {
+        Some(StatusAddr::Off) => return Ok(None),
+        Some(StatusAddr::At(address)) => config.listen = address,
+        None => {}
+    }
+    config.registries.clone_from(&said.registry);
+    config.rules.clone_from(&said.proxy_rule);
+    set(&mut config.prefetch, said.prefetch);
+    set(&mut config.mirror_upstream, said.mirror_upstream.clone());
+    config.upstream_proxy.clone_from(&said.upstream_proxy);
+    config.upstream_direct.clone_from(&said.upstream_direct);
+    if let Some(path) = &said.cacert {
+        let pem = certificates(path).map_err(|error| Failure::new(Exit::Usage, error))?;
+        config.cacert.push(pem);
+    }
+    Ok(Some(config))
 }
 
 /// Whether a node did not start because another process has its folder.

@@ -3,8 +3,10 @@
 //! These are plain values: the same ones serve a program that holds a node in itself and one that asks
 //! a daemon over its socket.
 
+mod content;
 mod download;
 mod error;
+mod stream;
 mod view;
 
 use std::fs::File;
@@ -17,8 +19,11 @@ use dfnode_tracker::{Digest, TaskId, VersionId};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use content::ContentName;
+pub(crate) use content::authority;
 pub use download::{Download, DownloadSender, Gone};
 pub use error::{GetError, RemoveError};
+pub use stream::{ByteStream, StreamError};
 pub use view::{BytesView, PeerView, Role, Status, TaskView};
 
 /// Who asks: each request is judged by the rights of this user.
@@ -80,6 +85,12 @@ pub struct GetRequest {
     /// Certificates to trust for this source beside the system's, as PEM.
     #[serde(with = "hex_bytes")]
     pub cacert: Option<Vec<u8>>,
+    /// The content's name, where it is named by its digest and the URL only tells where to read it.
+    ///
+    /// Whoever sets this says that the authority gives this content to this very caller. It is no part of what
+    /// can be asked over the socket.
+    #[serde(skip)]
+    pub content: Option<ContentName>,
 }
 
 impl GetRequest {
@@ -98,6 +109,7 @@ impl GetRequest {
             source: SourcePolicy::Auto,
             pipe: false,
             cacert: None,
+            content: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ambient::Clock;
 use crate::control::Service;
 use crate::driver::{Activity, Asker, Command, Stats};
+use crate::further_metrics::{FurtherMetrics, MetricRow};
 use crate::get::{
     Caller, Download, GetError, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest,
     Status, TaskView,
@@ -23,6 +24,7 @@ pub struct Handle {
     pub(crate) activity: Arc<Activity>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) leave: CancellationToken,
+    pub(crate) metrics: Arc<FurtherMetrics>,
 }
 
 impl Handle {
@@ -79,6 +81,11 @@ impl Handle {
     /// Begins to stop the node: it says farewell to its peers and writes what it has. Returns at once.
     pub fn shutdown(&self) {
         self.leave.cancel();
+    }
+
+    /// Has the node's page show further counters, whose prefix is not yet `dfnode_`. For the first who asks.
+    pub fn show_metrics(&self, rows: impl Fn() -> Vec<MetricRow> + Send + Sync + 'static) {
+        self.metrics.set(Box::new(rows));
     }
 
     /// How long there has been neither a download nor an upload; `None` while there is one.

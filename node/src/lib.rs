@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 mod driver;
+mod further_metrics;
 pub mod get;
 mod handle;
 pub mod identity;
@@ -20,5 +21,6 @@ pub mod whole_digest;
 
 pub use config::Config;
 pub use driver::Fault;
+pub use further_metrics::MetricRow;
 pub use handle::Handle;
 pub use node::{Node, StartError};

@@ -119,6 +119,7 @@ impl Node {
             activity: Arc::clone(&parts.activity),
             stats: Arc::clone(&parts.stats),
             leave: parts.leave.clone(),
+            metrics: Arc::default(),
         };
         let (gossip, tracker) = ground.machines(&config, now);
         let (discovery, patience) = look_around(&config, handle.me, &ground.transport);

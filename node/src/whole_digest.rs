@@ -292,6 +292,7 @@ mod tests {
             validators,
             ranges: true,
             digest: None,
+            authority: None,
             public: true,
         };
         Meta::of(&head, [0; 32]).unwrap()

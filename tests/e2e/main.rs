@@ -22,6 +22,7 @@ mod liars;
 mod membership;
 mod origin;
 mod outages;
+mod proxy_curl;
 mod quick_start;
 mod sizes;
 mod source_faults;

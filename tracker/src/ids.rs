@@ -193,6 +193,15 @@ impl VersionId {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// The version of content that is named by `digest`, as `authority` (`scheme://host:port`) gives it.
+    ///
+    /// The bytes are the same wherever they come from, if nobody lies. Whether somebody does is known only when the
+    /// whole was hashed, and whether a place has them at all only from the place itself: so what one says is kept
+    /// apart from what another says.
+    pub fn of_content(digest: &Digest, authority: &str) -> Self {
+        Self::derive("content", format!("{digest} {authority}").as_bytes())
+    }
+
     /// The 32 bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -35,6 +35,8 @@ pub struct SourceHead {
     pub ranges: bool,
     /// The digest of the whole, when the source vouches for one (`Repr-Digest`, an OCI name).
     pub digest: Option<Digest>,
+    /// Who gives it, `scheme://host:port`, where `digest` is the content's name and not the source's word.
+    pub authority: Option<String>,
     /// Whether the source gave this to a request without credentials, and forbade no sharing.
     pub public: bool,
 }
@@ -61,7 +63,7 @@ pub struct Meta {
 impl Meta {
     /// Names the version that `head` describes.
     ///
-    /// By digest if one is known, else by the strong `ETag`, else by `Last-Modified` and length. Without
+    /// By digest and authority if the digest is its name, by digest if one is known, else by the strong `ETag`, else by `Last-Modified` and length. Without
     /// any, the version is this one read, `nonce`: another read may give other bytes.
     pub fn of(head: &SourceHead, nonce: [u8; 32]) -> Option<Self> {
         let layout = match head.length {
@@ -74,10 +76,13 @@ impl Meta {
             &head.validators.last_modified,
             head.length,
         ) {
-            (Some(digest), _, _, Some(_)) => (
-                VersionId::derive("digest", digest.to_string().as_bytes()),
-                false,
-            ),
+            (Some(digest), _, _, Some(_)) => {
+                let version = match &head.authority {
+                    Some(authority) => VersionId::of_content(digest, authority),
+                    None => VersionId::derive("digest", digest.to_string().as_bytes()),
+                };
+                (version, false)
+            }
             (_, Some(etag), _, Some(_)) => (VersionId::derive("etag", etag.as_bytes()), false),
             (_, _, Some(modified), Some(length)) => (
                 VersionId::derive("modified", format!("{modified}|{length}").as_bytes()),

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use dfnode_node::limits::{ByteRate, ByteSize};
+use dfnode_proxy::{HostPattern, Rule};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::{GetOptions, LogFormat};
 use crate::words::{Advertised, Endpoint, Span, StatusAddr};
@@ -128,6 +130,78 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "FILE", env = "DFNODE_CACERT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cacert: Option<PathBuf>,
+
+    /// Where to listen for clients of the proxy, or `off` [default: 127.0.0.1:65001]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "DFNODE_PROXY",
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proxy: Option<StatusAddr>,
+
+    /// A further host whose TLS connections the proxy opens, as it does those of public registries; `.example`
+    /// means every host below that name
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        env = "DFNODE_REGISTRY",
+        value_delimiter = ',',
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) registry: Vec<HostPattern>,
+
+    /// A regular expression: URLs that it matches are shared though they are no blobs; those of https only on hosts
+    /// named with --registry
+    #[arg(
+        long,
+        value_name = "REGEX",
+        env = "DFNODE_PROXY_RULE",
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) proxy_rule: Vec<Rule>,
+
+    /// Fetch a blob to its end also when the client wanted a part of it or left
+    #[arg(long, env = "DFNODE_PREFETCH", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(hide_possible_values = true, help_heading = "Proxy")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefetch: Option<bool>,
+
+    /// The registry behind the proxy where it is used as docker's mirror [default: <https://registry-1.docker.io>]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DFNODE_MIRROR_UPSTREAM",
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mirror_upstream: Option<Url>,
+
+    /// An HTTP proxy that leads to sources and registries; the usual variables are not looked at, because they may
+    /// well name this node
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DFNODE_UPSTREAM_PROXY",
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_proxy: Option<Url>,
+
+    /// A host that is reached without that proxy
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        env = "DFNODE_UPSTREAM_DIRECT",
+        value_delimiter = ',',
+        help_heading = "Proxy"
+    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) upstream_direct: Vec<HostPattern>,
 
     /// As `--log-format`.
     #[arg(skip)]

@@ -8,7 +8,7 @@ use super::credentials::{Credential, task_of};
 use super::pump::Gate;
 use super::source_reads::{for_source, is_same};
 use super::tasks::{PROOF_AGE, PROOF_AGE_SOURCE_DOWN};
-use super::{Driver, Parts, Report};
+use super::{Driver, Parts, Report, possession};
 use crate::get::{GetError, SourcePolicy};
 use crate::source::{HeadAt, SourceEvent, SourceRequest};
 
@@ -49,9 +49,14 @@ impl Driver {
             if *waiting.gate.borrow() != Gate::Closed {
                 continue;
             }
-            let is_let_in = meta.public
-                || entry.is_owned
-                || entry.is_proved(now, meta.version, waiting.credential, PROOF_AGE);
+            let is_let_in = match &waiting.request.content {
+                Some(content) => entry.is_vouched(meta.version, content),
+                None => {
+                    meta.public
+                        || entry.is_owned
+                        || entry.is_proved(now, meta.version, waiting.credential, PROOF_AGE)
+                }
+            };
             if is_let_in {
                 waiting.gate.send_replace(Gate::Open);
             } else if !waiting.asked {
@@ -63,7 +68,62 @@ impl Driver {
         }
     }
 
+    /// Has the authority that a caller was let in by show that it holds what is here.
+    fn ask_for_proof(&mut self, task: TaskId, caller: u64, meta: Meta) {
+        let Some(waiting) = self.tasks.waiting_mut(&task, caller) else {
+            return;
+        };
+        waiting.asked = true;
+        let request = for_source(&waiting.request, Extent::Probe, Vec::new());
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            let version = meta.version;
+            let answer = possession::ask(&parts, task, &meta, request).await;
+            parts
+                .report(Report::Access {
+                    task,
+                    caller,
+                    version,
+                    answer,
+                })
+                .await;
+        });
+    }
+
+    /// An authority was asked to show that it holds what is here.
+    fn handle_proof(&mut self, now: Now, task: TaskId, caller: u64, answer: Answer) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        let Some(waiting) = entry.callers.get(&caller) else {
+            return;
+        };
+        match answer {
+            Answer::Same => {
+                let Some(content) = waiting.request.content.clone() else {
+                    return;
+                };
+                info!(task = %task.short(), authority = content.authority, "another authority has the same content");
+                entry.vouch(&content.authority);
+                self.parts.store.update_about(task, |about| {
+                    about.authorities.insert(content.authority);
+                });
+                self.open_gates(now, task);
+            }
+            Answer::Other => {
+                info!(task = %task.short(), "the source has other bytes under the digest, or none");
+                waiting.gate.send_replace(Gate::Failed(GetError::Unproved));
+            }
+            Answer::Failed(failure) => {
+                waiting.gate.send_replace(Gate::Failed(failure.into()));
+            }
+        }
+    }
+
     fn ask_source(&mut self, now: Now, task: TaskId, caller: u64, meta: Meta) {
+        if self.tasks.is_content(&task, caller) {
+            return self.ask_for_proof(task, caller, meta);
+        }
         // While this node reads under that credential itself, the answer is already on its way.
         let is_reading = self.reads.reads_for(task, caller);
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
@@ -130,6 +190,9 @@ impl Driver {
         {
             waiting.asked = false;
             return self.open_gates(now, task);
+        }
+        if waiting.request.content.is_some() {
+            return self.handle_proof(now, task, caller, answer);
         }
         let credential = waiting.credential;
         match answer {

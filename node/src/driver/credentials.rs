@@ -116,6 +116,9 @@ fn unselecting_query(url: &Url, filter: &[String]) -> Vec<(String, String)> {
 
 /// The task that a request is part of; `owner` if the source answers each caller differently.
 pub(crate) fn task_of(request: &GetRequest, owner: Option<Credential>) -> TaskId {
+    if let Some(content) = &request.content {
+        return TaskId::of_digest(&content.digest);
+    }
     task_of_url(
         &request.url,
         &request.filter,

@@ -13,7 +13,7 @@ use super::direct;
 use super::pump::{Gate, Left, Pump, Told, clip, wanted};
 use super::tasks::{Entry, Waiting};
 use super::{Driver, Report};
-use crate::get::{Caller, DownloadSender, GetError, GetRequest, SourcePolicy};
+use crate::get::{Caller, ContentName, DownloadSender, GetError, GetRequest, SourcePolicy};
 use crate::limits::{ByteRate, Limiter};
 
 /// Local callers at once, over all tasks.
@@ -46,7 +46,7 @@ impl Driver {
         self.parts.stats.downloads.add(1);
         let credential = Credential::of(&asker.request, &self.parts.credential_key);
         let shared = task_of(&asker.request, None);
-        let owned = self.owners.contains(&(shared, credential));
+        let owned = asker.request.content.is_none() && self.owners.contains(&(shared, credential));
         let task = if owned {
             task_of(&asker.request, Some(credential))
         } else {
@@ -138,6 +138,7 @@ impl Driver {
         let wish = Wish {
             can_read: request.source != SourcePolicy::Never,
             credentialed: credential.is_some(),
+            named: request.content.as_ref().map(ContentName::version),
             max_age: request.max_age.unwrap_or(self.parts.max_age),
         };
         let waiting = Waiting {

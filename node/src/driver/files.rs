@@ -1,6 +1,5 @@
 //! A task's bytes on this host: its place in the store, its blocks, and the check of the whole.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use super::pump::{Ready, same_kind};
 use super::tasks::{Entry, FileState};
 use super::{Driver, Parts, Report};
 use crate::ambient::unix_millis;
-use crate::get::GetError;
+use crate::get::{GetError, authority};
 use crate::limits::Limiter;
 use crate::store::{About, Progress, ReserveError};
 use crate::whole_digest;
@@ -51,7 +50,13 @@ impl Driver {
             None => false,
         };
         debug!(task = %task.short(), version = %meta.version, length = ?meta.layout.length(), "version known");
+        let is_unfit = meta.single && entry.is_content();
         entry.meta = Some(meta);
+        if is_unfit {
+            // One answer without a length is nobody's but its reader's: the caller reads it itself.
+            let what = "the source does not tell how long the content is".to_owned();
+            return self.fail_task(now, task, GetError::SourceFailed { what });
+        }
         if is_longer_known && matches!(entry.file, FileState::Ready) {
             // The store takes the new length for the same file.
             entry.file = FileState::Absent;
@@ -76,12 +81,11 @@ impl Driver {
             url: entry.url.as_ref().map(|url| storable(url).to_string()),
             digest: entry.expected_digests().into_iter().next(),
             credentialed: !meta.public,
-            authorities: entry
-                .url
-                .as_ref()
-                .map(authority)
-                .into_iter()
-                .collect::<BTreeSet<_>>(),
+            authorities: if entry.is_content() {
+                entry.authorities()
+            } else {
+                entry.url.as_ref().map(authority).into_iter().collect()
+            },
             validated_at_ms: unix_millis(),
         };
         // Blocks may be put from here on; only those who read by descriptor wait for the file.
@@ -328,17 +332,23 @@ impl Driver {
     }
 
     /// The tracker gave a task up.
-    pub(super) fn handle_failed(&mut self, task: TaskId, failure: TaskFailure) {
+    pub(super) fn handle_failed(&mut self, now: Now, task: TaskId, failure: TaskFailure) {
         info!(task = %task.short(), %failure, "task failed");
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };
+        let is_rotten = matches!(failure, TaskFailure::WrongDigest) && entry.is_content();
         let error = super::errors::of_task(failure, entry);
         entry.news.send_modify(|news| {
             news.failures += 1;
             news.failure = Some(error);
             news.has_no_place = false;
         });
+        if is_rotten {
+            // Bytes that are not what they are called are of no use to anybody.
+            self.parts.store.remove(task);
+            self.forget(now, task);
+        }
     }
 
     /// This node gives a task up: what it has of it stays, and what it thought to have beyond that is forgotten.
@@ -423,13 +433,4 @@ pub(super) fn storable(url: &Url) -> Url {
         url.set_query(Some("…"));
     }
     url
-}
-
-fn authority(url: &Url) -> String {
-    let port = url.port_or_known_default().unwrap_or_default();
-    format!(
-        "{}://{}:{port}",
-        url.scheme(),
-        url.host_str().unwrap_or_default()
-    )
 }

@@ -22,6 +22,7 @@ mod outputs;
 mod parked;
 mod parts;
 mod peers;
+mod possession;
 mod pump;
 mod received;
 mod removal;

@@ -108,7 +108,7 @@ impl Driver {
                 TaskEvent::Meta(meta) => self.handle_meta(now, task, meta),
                 TaskEvent::Restarted => self.handle_restarted(task),
                 TaskEvent::Complete => self.handle_complete(task),
-                TaskEvent::Failed(failure) => self.handle_failed(task, failure),
+                TaskEvent::Failed(failure) => self.handle_failed(now, task, failure),
             },
             Output::Blame { peer, reason } => self.isolate(now, peer, reason),
         }

@@ -107,6 +107,9 @@ impl Driver {
         // Whose credentials these were is not remembered: root alone may see it until it is asked for.
         entry.owner = about.credentialed.then_some(0);
         entry.last_used_unix_ms = used_at_ms;
+        for authority in &about.authorities {
+            entry.vouch(authority);
+        }
         self.tasks.entries.insert(task, entry);
         self.tracker.restore(now, task, meta, have, batches);
     }

@@ -380,6 +380,7 @@ pub(super) fn for_source(
         headers: request.headers.clone(),
         extent,
         cacert: request.cacert.clone(),
+        content: request.content.clone(),
         limits,
     }
 }

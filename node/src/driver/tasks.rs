@@ -1,6 +1,6 @@
 //! What the node keeps about each task beside the machine: its file, its callers, who may have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use url::Url;
 use super::credentials::Credential;
 use super::pump::{Gate, News};
 use crate::ambient::unix_millis;
-use crate::get::{GetRequest, SourcePolicy};
+use crate::get::{ContentName, GetRequest, SourcePolicy};
 use crate::limits::Limiter;
 use crate::store::Pin;
 
@@ -24,6 +24,8 @@ pub(super) const PROOF_AGE_SOURCE_DOWN: Duration = Duration::from_mins(10);
 const USE_NOTED_EVERY_MS: u64 = 10_000;
 /// Proofs kept for one task.
 const MAX_PROOFS: usize = 1024;
+/// Authorities kept that have proved to hold one content.
+const MAX_AUTHORITIES: usize = 64;
 
 /// Every task that this node holds or wants.
 #[derive(Default)]
@@ -55,6 +57,8 @@ pub(super) struct Entry {
     /// When the store was last told of a use.
     use_noted_unix_ms: u64,
     proofs: BTreeMap<(VersionId, Credential), Now>,
+    /// Where a content named by its digest was read or proved to be.
+    authorities: BTreeSet<String>,
 }
 
 /// The state of a task's file.
@@ -99,7 +103,38 @@ impl Entry {
             last_used_unix_ms: unix_millis(),
             use_noted_unix_ms: 0,
             proofs: BTreeMap::new(),
+            authorities: BTreeSet::new(),
         }
+    }
+
+    /// Whether the version's bytes were read from this authority, or it has shown that it holds them.
+    pub(super) fn is_vouched(&self, version: VersionId, content: &ContentName) -> bool {
+        content.version() == version || self.authorities.contains(&content.authority)
+    }
+
+    /// Notes that an authority has shown to hold the bytes that are here.
+    pub(super) fn vouch(&mut self, authority: &str) {
+        if self.authorities.len() >= MAX_AUTHORITIES {
+            self.authorities.pop_first();
+        }
+        self.authorities.insert(authority.to_owned());
+    }
+
+    /// Every authority whose callers may have the bytes that are here, as far as they are known.
+    pub(super) fn authorities(&self) -> BTreeSet<String> {
+        let version = self.meta.as_ref().map(|meta| meta.version);
+        let named = self.callers.values().filter_map(|waiting| {
+            let content = waiting.request.content.as_ref()?;
+            (Some(content.version()) == version).then(|| content.authority.clone())
+        });
+        self.authorities.iter().cloned().chain(named).collect()
+    }
+
+    /// Whether the task is content named by its digest.
+    pub(super) fn is_content(&self) -> bool {
+        self.callers
+            .values()
+            .any(|waiting| waiting.request.content.is_some())
     }
 
     /// The digests that the whole must be compared with.
@@ -139,6 +174,7 @@ impl Entry {
     /// Forgets the bytes of a version that is void.
     pub(super) fn restart(&mut self) {
         self.meta = None;
+        self.authorities.clear();
         self.file = FileState::Absent;
         self.complete = false;
         self.digest_disputed = false;
@@ -162,8 +198,14 @@ impl Tasks {
     /// The caller in whose name the source may be read: one that it did not refuse yet.
     pub(super) fn reader_of(&self, task: &TaskId) -> Option<(u64, Arc<GetRequest>)> {
         let entry = self.entries.get(task)?;
-        let may =
-            |waiting: &&Waiting| waiting.request.source != SourcePolicy::Never && !waiting.refused;
+        // What another authority gives under a digest may be something else: it is not mixed in.
+        let is_theirs = |waiting: &Waiting| match (&waiting.request.content, &entry.meta) {
+            (Some(content), Some(meta)) => content.version() == meta.version,
+            (Some(_), None) | (None, _) => true,
+        };
+        let may = |waiting: &&Waiting| {
+            waiting.request.source != SourcePolicy::Never && !waiting.refused && is_theirs(waiting)
+        };
         let readers = || entry.callers.iter().filter(|(_, waiting)| may(waiting));
         // Without credentials first: what the source gives to nobody in particular may be shared with all.
         let open = readers().find(|(_, waiting)| !waiting.credential.is_some());
@@ -216,6 +258,19 @@ impl Tasks {
         if let (Some(waiting), SourceFailure::Refused { .. }) = (waiting, failure) {
             waiting.refused = true;
         }
+    }
+
+    /// A caller of a task.
+    pub(super) fn waiting_mut(&mut self, task: &TaskId, caller: u64) -> Option<&mut Waiting> {
+        self.entries.get_mut(task)?.callers.get_mut(&caller)
+    }
+
+    /// Whether a caller named content by its digest.
+    pub(super) fn is_content(&self, task: &TaskId, caller: u64) -> bool {
+        let entry = self.entries.get(task);
+        entry
+            .and_then(|entry| entry.callers.get(&caller))
+            .is_some_and(|waiting| waiting.request.content.is_some())
     }
 
     /// How many local callers wait.

@@ -40,6 +40,10 @@ pub enum GetError {
     /// The content at the source changes faster than it can be read.
     #[error("the content kept changing at the source")]
     Changed,
+    /// The cluster has bytes under this digest, and the source that was asked has others, or does not show them.
+    /// Asked directly, it may still give its own.
+    #[error("the source does not prove to have the content of that digest")]
+    Unproved,
     /// The node cannot take part in its cluster: the key, or the way in, is wrong.
     #[error("{what}")]
     Cluster {

@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dfnode_tracker::SourceFailure;
-use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, redirect};
 
 use super::SourceConfig;
 use super::fickle::Fickle;
+use super::roots::system_roots;
 
 /// Sets of roots that callers brought and that are kept ready.
 const MAX_CLIENTS: usize = 16;
@@ -104,15 +105,14 @@ fn build(config: &SourceConfig, own: Option<&[u8]>) -> Result<Client, SourceSetu
         let proxy = Proxy::all(proxy.as_str()).map_err(|error| SourceSetupError::Proxy {
             why: error.without_url().to_string(),
         })?;
-        Ok(builder.proxy(proxy))
+        let direct = NoProxy::from_string(&config.direct.join(","));
+        Ok(builder.proxy(proxy.no_proxy(direct)))
     };
     // A machine without any certificates of its own still reads plain HTTP, and what the caller trusts.
-    let client = builder()?.tls_certs_merge(roots.clone()).build();
-    let client = if client.is_err() {
-        builder()?.tls_certs_only(roots).build()
-    } else {
-        client
-    };
+    for root in system_roots() {
+        roots.extend(Certificate::from_der(root));
+    }
+    let client = builder()?.tls_certs_only(roots).build();
     client.map_err(|error| SourceSetupError::Http {
         why: error.without_url().to_string(),
     })

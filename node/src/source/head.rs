@@ -59,6 +59,7 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, credentialed: bool) 
         validators: validators(headers),
         ranges: is_part,
         digest: repr_digest(headers),
+        authority: None,
         public: !credentialed && may_be_shared(headers),
     }
 }

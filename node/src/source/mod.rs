@@ -15,10 +15,13 @@ mod headers;
 mod patience;
 mod read;
 mod redact;
+mod roots;
+mod sample;
 mod send;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,8 +34,10 @@ pub use self::client::SourceSetupError;
 pub use self::headers::is_credentialed;
 pub use self::patience::Patience;
 pub use self::redact::Redacted;
+pub use self::roots::{OWN_AUTHORITY, system_roots};
 
 use self::client::Clients;
+use crate::get::ContentName;
 use crate::limits::Limiter;
 
 /// Events that may wait for the receiver: with the largest reads of a socket some 10 MB.
@@ -46,6 +51,8 @@ pub struct SourceConfig {
     /// A proxy that leads to the sources. Proxy variables of the environment are not looked at: they may
     /// well name this node.
     pub proxy: Option<Url>,
+    /// Hosts that are read without that proxy: names, or `.example` for all below that name.
+    pub direct: Vec<String>,
     /// When to give a source up.
     pub patience: Patience,
     /// What to call ourselves if the caller does not.
@@ -57,6 +64,7 @@ impl Default for SourceConfig {
         Self {
             cacert: Vec::new(),
             proxy: None,
+            direct: Vec::new(),
             patience: Patience::default(),
             user_agent: concat!("dfnode/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -74,6 +82,8 @@ pub struct SourceRequest {
     pub extent: Extent,
     /// Further roots of trust of this caller, PEM.
     pub cacert: Option<Vec<u8>>,
+    /// The content's name, if it has one: then nothing that the source calls a version counts.
+    pub content: Option<ContentName>,
     /// Each limits how fast bytes are read.
     pub limits: Vec<Limiter>,
 }
@@ -139,6 +149,18 @@ impl Source {
             events,
             task: task.abort_handle(),
         }
+    }
+
+    /// Reads a few bytes of what `request` gives, whatever its extent.
+    ///
+    /// # Errors
+    /// If the source fails, or does not send exactly these bytes.
+    pub async fn sample(
+        &self,
+        request: &SourceRequest,
+        range: Range<u64>,
+    ) -> Result<Bytes, SourceFailure> {
+        sample::run(&self.shared.clients, self.shared.patience, request, range).await
     }
 }
 

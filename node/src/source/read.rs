@@ -17,6 +17,7 @@ use super::headers::{is_credentialed, of_caller};
 use super::patience::Patience;
 use super::send::{Answered, Outgoing, drain, send};
 use super::{HeadAt, SourceEvent, SourceRequest};
+use crate::get::ContentName;
 
 /// What a probe asks for: the first piece of most files, so that the first lease is of the usual size.
 const PROBE_BYTES: u64 = 4 * 1024 * 1024;
@@ -73,6 +74,7 @@ async fn read(
         outgoing,
         sink,
         fickle,
+        content: request.content.as_ref(),
     };
     match &request.extent {
         Extent::Probe => read.probe().await,
@@ -87,15 +89,23 @@ struct Read<'a> {
     outgoing: Outgoing<'a>,
     sink: &'a Sink,
     fickle: &'a Fickle,
+    content: Option<&'a ContentName>,
 }
 
 impl Read<'_> {
     fn head(&self, response: &Response) -> SourceHead {
-        read_head(
+        let mut head = read_head(
             response.status(),
             response.headers(),
             self.outgoing.credentialed,
-        )
+        );
+        if let Some(content) = self.content {
+            // Where redirects end is not always the same server, and its validators are not those of another.
+            head.validators = Validators::default();
+            head.digest = Some(content.digest.clone());
+            head.authority = Some(content.authority.clone());
+        }
+        head
     }
 
     async fn tell_head(&self, head: SourceHead, offset: u64) -> Result<(), Cut> {
@@ -395,7 +405,7 @@ fn names_version(head: &SourceHead) -> bool {
     head.digest.is_some() || etag.is_some() || last_modified.is_some()
 }
 
-fn range_header(range: &Range<u64>) -> HeaderMap {
+pub(super) fn range_header(range: &Range<u64>) -> HeaderMap {
     let last = range.end.saturating_sub(1);
     headers([(header::RANGE, Some(format!("bytes={}-{last}", range.start)))])
 }

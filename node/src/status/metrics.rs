@@ -15,7 +15,8 @@ type Row<T> = (&'static str, &'static str, T);
 /// The numbers of this moment.
 pub(super) fn render(status: &Status, handle: &Handle) -> String {
     let mut registry = Registry::with_prefix("dfnode");
-    for (name, help, value) in counters(&handle.stats) {
+    let further = handle.metrics.rows();
+    for (name, help, value) in counters(&handle.stats).into_iter().chain(further) {
         registry.register(name, help, ConstCounter::new(value));
     }
     for (name, help, value) in gauges(status) {

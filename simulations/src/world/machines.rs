@@ -133,6 +133,7 @@ impl World {
         let wish = Wish {
             can_read: true,
             credentialed: false,
+            named: None,
             max_age: Duration::from_mins(1),
         };
         self.nodes[node].tracker.register(now, task, wish);

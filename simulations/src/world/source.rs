@@ -18,6 +18,7 @@ impl World {
             },
             ranges: kind.ranges,
             digest: None,
+            authority: None,
             public: true,
         }
     }

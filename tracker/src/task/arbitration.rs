@@ -13,7 +13,7 @@ impl Task {
         let Some(meta) = self.session.meta.clone() else {
             return;
         };
-        let may_read = self.wish.is_some_and(|wish| wish.can_read);
+        let may_read = self.may_read();
         let Some(blocks) = meta.layout.blocks().filter(|_| may_read && !meta.single) else {
             self.fail(cx, TaskFailure::WrongDigest);
             return;

@@ -46,7 +46,7 @@ impl Task {
             nearby: Holds::pack(&self.session.nearby(cx.now), self.session.blocks()),
             meta,
             wants,
-            can_read: wants && cx.ready && self.wish.is_some_and(|wish| wish.can_read),
+            can_read: wants && cx.ready && self.may_read(),
             leases: self
                 .reads
                 .values()
@@ -170,7 +170,7 @@ impl Task {
             }
         }
         if let Some(lease) = lease {
-            let wanted = self.wish.is_some_and(|wish| wish.can_read);
+            let wanted = self.may_read();
             if !wanted || self.reads.len() >= MAX_READS {
                 self.decline_lease(cx, from, lease.id);
             } else if let (Extent::Probe, true) = (
@@ -208,7 +208,7 @@ impl Task {
         let is_cornered = !peers.is_empty()
             && peers.iter().all(|named| cx.is_isolated(&named.peer))
             && self.reads.is_empty()
-            && self.wish.is_some_and(|wish| wish.can_read)
+            && self.may_read()
             && cx.now.saturating_since(self.session.last_gain) >= CORNERED_AFTER;
         let Some(meta) = self
             .session

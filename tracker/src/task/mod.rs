@@ -28,10 +28,20 @@ pub struct Wish {
     pub can_read: bool,
     /// Whether the callers' requests carry credentials: then the source must have said yes to them.
     pub credentialed: bool,
+    /// Where the callers name content by its digest: the version that their own authority gives.
+    ///
+    /// Such content never changes, and who may have it is decided caller by caller, not here. Blocks of another
+    /// authority's version are taken, but never read in these callers' name: what their authority gives may be
+    /// something else.
+    pub named: Option<VersionId>,
     /// How old the last validation of a cached version may be.
     pub max_age: Duration,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, told at another time"
+)]
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -106,13 +116,18 @@ impl Task {
         let merged = self.wish.map_or(wish, |old| Wish {
             can_read: old.can_read || wish.can_read,
             credentialed: old.credentialed && wish.credentialed,
+            named: old
+                .named
+                .filter(|named| Some(*named) == self.version())
+                .or(wish.named),
             max_age: old.max_age.min(wish.max_age),
         });
         self.wish = Some(merged);
         self.restarts = 0;
         let fresh = self
             .validated
-            .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age);
+            .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age)
+            || wish.named.is_some();
         self.heard = false;
         self.current = fresh;
         self.complete_told = false;

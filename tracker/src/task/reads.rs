@@ -91,6 +91,13 @@ impl Task {
                 self.handle_source_end(cx, lease, Err(SourceFailure::Final { what }));
                 return None;
             };
+            let is_late = self.wish.is_some_and(|wish| wish.named.is_some())
+                && self.version().is_some_and(|known| known != meta.version);
+            if is_late {
+                // Another authority's reader was first: the content is the same, so nothing is outdated.
+                self.end_read(cx, lease, Some(LeaseEnd::Returned));
+                return None;
+            }
             let end = match meta.layout.blocks() {
                 None => u32::MAX,
                 Some(blocks) if meta.single || !meta.ranges => blocks,

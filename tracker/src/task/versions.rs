@@ -20,13 +20,25 @@ impl Task {
         self.session.meta.as_ref().map(|meta| meta.version)
     }
 
+    /// Whether the source may be read for the present callers.
+    pub(super) fn may_read(&self) -> bool {
+        let Some(wish) = self.wish else { return false };
+        let is_theirs = wish
+            .named
+            .zip(self.version())
+            .is_none_or(|(named, version)| named == version);
+        wish.can_read && is_theirs
+    }
+
     /// Whether blocks of the current version may be taken from peers for the present callers.
     pub(super) fn may_take(&self) -> bool {
         let Some(meta) = &self.session.meta else {
             return true;
         };
         let Some(wish) = self.wish else { return true };
-        self.proven == Some(meta.version) || (meta.public && !wish.credentialed)
+        wish.named.is_some()
+            || self.proven == Some(meta.version)
+            || (meta.public && !wish.credentialed)
     }
 
     /// The home or the source itself shows that the version is what the source has.

@@ -188,6 +188,7 @@ fn request(url: Url, extent: Extent) -> SourceRequest {
         headers: Vec::new(),
         extent,
         cacert: None,
+        content: None,
         limits: Vec::new(),
     }
 }
@@ -226,6 +227,7 @@ fn meta(length: u64, etag: &str, ranges: bool) -> Meta {
         validators,
         ranges,
         digest: None,
+        authority: None,
         public: true,
     };
     Meta::of(&head, [0; 32]).unwrap()

@@ -32,6 +32,7 @@ fn meta(length: Option<u64>, etag: &str) -> Meta {
         validators,
         ranges: true,
         digest: None,
+        authority: None,
         public: true,
     };
     Meta::of(&head, [1; 32]).expect("a sane length")

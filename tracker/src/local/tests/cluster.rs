@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfnode_gossip::{Labels, Member, Now, PeerId};
 use ed25519_dalek::{Signer, SigningKey};
 
-use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
+use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::local::{Config, LinkState, LocalTracker, MemberChange};
 use crate::message::{Extent, Lease, Message, Outcome};
 use crate::meta::{SourceFailure, SourceHead, Validators};
@@ -132,9 +132,15 @@ impl Cluster {
     }
 
     pub(super) fn want(&mut self, node: usize) {
+        self.want_named(node, None);
+    }
+
+    /// A node's caller wants content that its own authority gives as `named`.
+    pub(super) fn want_named(&mut self, node: usize, named: Option<VersionId>) {
         let wish = Wish {
             can_read: true,
             credentialed: false,
+            named,
             max_age: Duration::from_mins(1),
         };
         self.nodes[node].register(self.now, task(), wish);
@@ -237,6 +243,12 @@ impl Cluster {
 
     /// The source answers the newest read of a node.
     pub(super) fn head(&mut self, node: usize) {
+        self.head_of(node, None);
+    }
+
+    /// An authority answers the newest read of a node, for content of this name.
+    pub(super) fn head_of(&mut self, node: usize, name: Option<(Digest, &str)>) {
+        let (digest, authority) = name.unzip();
         let head = SourceHead {
             length: Some(3_000_000),
             validators: Validators {
@@ -244,7 +256,8 @@ impl Cluster {
                 last_modified: None,
             },
             ranges: true,
-            digest: None,
+            digest,
+            authority: authority.map(str::to_owned),
             public: true,
         };
         let lease = self.newest_read(node);

@@ -194,6 +194,7 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     let wish = Wish {
         can_read: true,
         credentialed: false,
+        named: None,
         max_age: Duration::ZERO,
     };
     cluster.nodes[node].register(cluster.now, task(), wish);

@@ -1,6 +1,7 @@
 //! A few machines, driven by hand, that say to each other what they like.
 
 mod cluster;
+mod content;
 mod failures;
 mod homes;
 mod sessions;

@@ -1,0 +1,309 @@
+//! A download as bytes in their order, while the rest of it is still on its way.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfnode_tracker::VersionId;
+use tokio::runtime::Handle as Runtime;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Download, GetError, GetEvent, GetProgress, Started};
+
+/// Bytes read from the file at a time.
+const CHUNK_BYTES: u64 = 512 * 1024;
+/// How long a download goes on whose reader has left: to check the whole, or to fetch the rest for later readers.
+const AFTERLIFE: Duration = Duration::from_mins(10);
+
+/// Why a stream ended before its last byte. What was given is right all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The download failed.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// The source has another version now: what was given cannot be continued.
+    #[error("the content changed while it was read")]
+    Changed,
+    /// No byte came for as long as the reader had patience. The download itself may go on.
+    #[error("nothing came for {0:?}")]
+    Stalled(Duration),
+    /// The node's own file cannot be read.
+    #[error("cannot read the node's file: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// The bytes of a download, in order and verified, each as soon as it is there.
+///
+/// Dropping it leaves the download, unless all was given: then the node still checks the whole.
+#[derive(Debug)]
+pub struct ByteStream {
+    download: Option<Download>,
+    file: Option<Arc<File>>,
+    version: Option<VersionId>,
+    length: Option<u64>,
+    /// The next byte to give.
+    at: u64,
+    /// Behind the last byte asked for; `None`: to the end.
+    stop: Option<u64>,
+    /// Bytes before this one can be read.
+    readable: u64,
+    seen: GetProgress,
+    patience: Duration,
+    lingers: bool,
+    is_done: bool,
+}
+
+impl ByteStream {
+    /// The bytes of `range` of `download`, which must have been asked for just these.
+    ///
+    /// `patience`: how long nothing at all may come.
+    pub fn new(download: Download, range: Option<(u64, Option<u64>)>, patience: Duration) -> Self {
+        let (first, last) = range.unwrap_or((0, None));
+        Self {
+            download: Some(download),
+            file: None,
+            version: None,
+            length: None,
+            at: first,
+            stop: last.map(|last| last.saturating_add(1)),
+            readable: first,
+            seen: GetProgress::default(),
+            patience,
+            lingers: false,
+            is_done: false,
+        }
+    }
+
+    /// Whether the download goes on when the reader leaves early.
+    pub const fn set_lingers(&mut self, lingers: bool) {
+        self.lingers = lingers;
+    }
+
+    /// Waits until the version is known and may be read; returns the length of the whole, if it has one.
+    ///
+    /// # Errors
+    /// If it never will be. Nothing was given yet.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn started(&mut self) -> Result<Option<u64>, StreamError> {
+        let deadline = Instant::now() + self.patience;
+        while self.file.is_none() {
+            self.wait(deadline).await?;
+        }
+        Ok(self.length)
+    }
+
+    /// The version that the bytes are of, once it is known.
+    pub const fn version(&self) -> Option<VersionId> {
+        self.version
+    }
+
+    /// Where the next byte lies in the whole.
+    pub const fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// How many bytes came from where, so far.
+    pub const fn progress(&self) -> &GetProgress {
+        &self.seen
+    }
+
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// If no more will come. See [`StreamError`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
+        let mut deadline = Instant::now() + self.patience;
+        loop {
+            let end = self.end();
+            if end == Some(self.at) {
+                return Ok(None);
+            }
+            let readable = end.map_or(self.readable, |end| self.readable.min(end));
+            if let Some(file) = self.file.as_ref().filter(|_| readable > self.at) {
+                let file = Arc::clone(file);
+                let (at, wanted) = (self.at, (readable - self.at).min(CHUNK_BYTES));
+                let bytes = spawn_blocking(move || read(&file, at, wanted)).await;
+                let bytes = bytes.map_err(io::Error::other)??;
+                self.at += bytes.len() as u64;
+                return Ok(Some(bytes));
+            }
+            if self.is_done {
+                return Ok(None);
+            }
+            let before = self.seen.done_bytes;
+            self.wait(deadline).await?;
+            if self.seen.done_bytes > before {
+                // It is being fetched, though in another order.
+                deadline = Instant::now() + self.patience;
+            }
+        }
+    }
+
+    fn end(&self) -> Option<u64> {
+        match (self.stop, self.length) {
+            (Some(stop), Some(length)) => Some(stop.min(length)),
+            (Some(_), None) => None,
+            (None, length) => length,
+        }
+    }
+
+    async fn wait(&mut self, deadline: Instant) -> Result<(), StreamError> {
+        let Some(download) = &mut self.download else {
+            return Err(GetError::Cancelled.into());
+        };
+        let news = timeout_at(deadline, download.next()).await;
+        let news = news.map_err(|_| StreamError::Stalled(self.patience))?;
+        match news.unwrap_or(Err(GetError::Cancelled))? {
+            GetEvent::Started(Started {
+                version,
+                length,
+                file,
+                ..
+            }) => {
+                if *self.version.get_or_insert(version) != version {
+                    return Err(StreamError::Changed);
+                }
+                self.length = length;
+                self.file = Some(file.0);
+            }
+            GetEvent::Progress(progress) => {
+                self.readable = self.readable.max(progress.contiguous);
+                self.seen = progress;
+            }
+            GetEvent::Restarted => {
+                self.file = None;
+                self.readable = self.at;
+                self.seen.done_bytes = 0;
+            }
+            GetEvent::Done(summary) => {
+                self.is_done = true;
+                self.seen.from_peers = summary.from_peers;
+                self.seen.from_source = summary.from_source;
+                self.seen.from_cache = summary.from_cache;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ByteStream {
+    fn drop(&mut self) {
+        let was_all = self.end().is_some_and(|end| self.at >= end);
+        if self.is_done || !(was_all || self.lingers) {
+            return;
+        }
+        if let (Some(mut download), Ok(runtime)) = (self.download.take(), Runtime::try_current()) {
+            let deadline = Instant::now() + AFTERLIFE;
+            runtime.spawn(async move {
+                // How it ends is between the node and its log.
+                while let Ok(Some(Ok(_))) = timeout_at(deadline, download.next()).await {}
+            });
+        }
+    }
+}
+
+fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use dfnode_tracker::TaskId;
+
+    use super::*;
+    use crate::get::{CacheFile, DownloadSender, GetSummary};
+
+    fn started(bytes: &[u8], version: u8) -> GetEvent {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        GetEvent::Started(Started {
+            id: "1".to_owned(),
+            task: TaskId::from_bytes([1; 32]),
+            version: VersionId::from_bytes([version; 32]),
+            length: Some(bytes.len() as u64),
+            file: CacheFile(Arc::new(file)),
+        })
+    }
+
+    fn progress(contiguous: u64) -> GetEvent {
+        GetEvent::Progress(GetProgress {
+            done_bytes: contiguous,
+            contiguous,
+            ..GetProgress::default()
+        })
+    }
+
+    fn stream(range: Option<(u64, Option<u64>)>) -> (DownloadSender, ByteStream) {
+        let (sender, download) = Download::channel();
+        (
+            sender,
+            ByteStream::new(download, range, Duration::from_secs(5)),
+        )
+    }
+
+    #[tokio::test]
+    async fn bytes_come_in_order_and_only_once_they_are_there() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        assert_eq!(stream.started().await.unwrap(), Some(10));
+        sender.send(progress(4)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "0123");
+        sender.send(GetEvent::Restarted).unwrap();
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(10)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "456789");
+        assert_eq!(stream.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_range_ends_where_it_was_asked_to() {
+        let (sender, mut stream) = stream(Some((3, Some(5))));
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(10)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "345");
+        assert_eq!(stream.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn bytes_of_two_versions_are_not_mixed() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(4)).unwrap();
+        assert!(stream.next().await.unwrap().is_some());
+        sender.send(GetEvent::Restarted).unwrap();
+        sender.send(started(b"abcdefghij", 2)).unwrap();
+        assert!(matches!(stream.next().await, Err(StreamError::Changed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_learns_that_nothing_comes() {
+        let (_sender, mut stream) = stream(None);
+        assert!(matches!(
+            stream.started().await,
+            Err(StreamError::Stalled(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_everything_lets_the_whole_be_checked() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"01", 1)).unwrap();
+        sender.send(progress(2)).unwrap();
+        stream.next().await.unwrap();
+        drop(stream);
+        tokio::task::yield_now().await;
+        assert!(!sender.is_gone());
+        sender.send(GetEvent::Done(GetSummary::default())).unwrap();
+        sender.gone().await;
+    }
+}

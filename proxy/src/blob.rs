@@ -1,0 +1,147 @@
+//! The GET of a blob: the registry says who may have it, the node has it.
+
+use std::sync::Arc;
+
+use dfnode_node::get::{ByteStream, ContentName, GetRequest};
+use dfnode_tracker::Digest;
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue,
+};
+use hyper::{Request, Response, StatusCode};
+use tracing::debug;
+
+use crate::authorise::{self, Verdict};
+use crate::body::{self, Body};
+use crate::credential::{Credential, for_source, is_plain};
+use crate::origin::Origin;
+use crate::pour::{PATIENCE, Pour};
+use crate::proxy::Shared;
+use crate::range::Wanted;
+use crate::relay;
+use crate::upstream;
+
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// Answers with a blob.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    request: Request<Body>,
+    repository: &str,
+    digest: Digest,
+) -> Response<Body> {
+    let headers = request.headers();
+    let wanted = match Wanted::of(headers) {
+        Some(wanted @ (Wanted::All | Wanted::From(..))) if is_plain(headers) => wanted,
+        Some(_) | None => return relay::relay(shared, origin, request).await,
+    };
+    let credential = Credential::of(headers, shared.yeses.hash_key());
+    let key = shared.yeses.key(credential, origin, repository, &digest);
+    let head = upstream::head(&request);
+    match authorise::ask(shared, origin, &head, key).await {
+        Verdict::Yes => {}
+        Verdict::No(answer) => return *answer,
+        Verdict::Unclear => return relay::relay(shared, origin, request).await,
+    }
+    let Some(url) = origin.url(request.uri().path()) else {
+        return relay::relay(shared, origin, request).await;
+    };
+    let mut get = GetRequest::new(url.clone());
+    get.headers = for_source(head.headers());
+    get.content = Some(ContentName::new(digest.clone(), &url));
+    let opened = open(shared, get, wanted).await;
+    let (stream, length) = match opened {
+        Ok(opened) => opened,
+        Err(what) => {
+            debug!(%digest, what, "the node does not have it; passed on");
+            shared.stats.fallbacks.add(1);
+            return relay::relay(shared, origin, request).await;
+        }
+    };
+    shared.stats.blobs.add(1);
+    let mut about = HeaderMap::new();
+    about.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    about.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let (Ok(name), Ok(tag)) = (
+        HeaderValue::from_str(&digest.to_string()),
+        HeaderValue::from_str(&format!("\"{digest}\"")),
+    ) {
+        about.insert(DIGEST, name);
+        about.insert(ETAG, tag);
+    }
+    part(shared, origin, head, stream, wanted, length, about)
+}
+
+/// Asks the node for (a part of) something; its length is known and this caller may have it.
+pub(crate) async fn open(
+    shared: &Shared,
+    mut get: GetRequest,
+    wanted: Wanted,
+) -> Result<(ByteStream, u64), String> {
+    get.range = match wanted {
+        Wanted::From(first, last) => Some((first, last)),
+        Wanted::All | Wanted::Last(_) => None,
+    };
+    let range = get.range;
+    let download = shared.node.get(shared.caller, get).await;
+    let download = download.map_err(|error| error.to_string())?;
+    let mut stream = ByteStream::new(download, range, PATIENCE);
+    stream.set_lingers(shared.prefetch);
+    match stream.started().await {
+        Ok(Some(length)) => Ok((stream, length)),
+        Ok(None) => Err("its length is not known".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The answer with the part that was asked for.
+pub(crate) fn part(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    request: Request<()>,
+    stream: ByteStream,
+    wanted: Wanted,
+    length: u64,
+    about: HeaderMap,
+) -> Response<Body> {
+    let mut answer = Response::new(body::empty());
+    *answer.headers_mut() = about;
+    answer
+        .headers_mut()
+        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let Some((first, end)) = wanted.within(length) else {
+        *answer.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+        set(
+            answer.headers_mut(),
+            CONTENT_RANGE,
+            format!("bytes */{length}"),
+        );
+        set(answer.headers_mut(), CONTENT_LENGTH, "0".to_owned());
+        return answer;
+    };
+    if wanted != Wanted::All {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {first}-{}/{length}", end.saturating_sub(1));
+        set(answer.headers_mut(), CONTENT_RANGE, range);
+    }
+    set(
+        answer.headers_mut(),
+        CONTENT_LENGTH,
+        (end - first).to_string(),
+    );
+    let etag = answer.headers().get(ETAG).cloned();
+    let pour = Pour::new(shared, origin, request, stream, first..end, etag);
+    *answer.body_mut() = pour.into_body();
+    answer
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}

@@ -1,0 +1,135 @@
+//! Other URLs that a rule names: shared as the node shares what `dfnode get` asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfnode_node::get::GetRequest;
+use dfnode_tracker::VersionId;
+use hyper::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_TYPE, ETAG, EXPIRES, HOST, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, RANGE,
+    VARY,
+};
+use hyper::{Request, Response, StatusCode};
+use tracing::debug;
+use url::Url;
+
+use crate::answer;
+use crate::blob::{open, part};
+use crate::body::Body;
+use crate::credential::{for_source, is_plain};
+use crate::origin::Origin;
+use crate::proxy::Shared;
+use crate::range::Wanted;
+use crate::relay;
+use crate::upstream::{copy, head};
+
+/// What an answer says of its content, whoever brings the bytes.
+const ABOUT: &[HeaderName] = &[
+    CACHE_CONTROL,
+    CONTENT_DISPOSITION,
+    CONTENT_LANGUAGE,
+    CONTENT_TYPE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    VARY,
+];
+
+/// Whether a rule names what is asked for.
+pub(crate) fn is_shared(shared: &Shared, origin: &Origin, request: &Request<Body>) -> bool {
+    !shared.rules.is_empty()
+        && url_of(origin, request)
+            .is_some_and(|url| shared.rules.iter().any(|rule| rule.matches(&url)))
+}
+
+fn url_of(origin: &Origin, request: &Request<Body>) -> Option<Url> {
+    let path = request.uri().path_and_query()?;
+    let mut url = origin.url(path.as_str())?;
+    if url.port() == Some(origin.scheme.port()) {
+        // This fails only for URLs that cannot have a port.
+        let _ = url.set_port(None);
+    }
+    Some(url)
+}
+
+/// Answers with a file.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    origin: &Origin,
+    request: Request<Body>,
+) -> Response<Body> {
+    let headers = request.headers();
+    let wanted = match Wanted::of(headers) {
+        Some(wanted @ (Wanted::All | Wanted::From(..))) if is_plain(headers) => wanted,
+        Some(_) | None => return relay::relay(shared, origin, request).await,
+    };
+    let Some(url) = url_of(origin, &request) else {
+        return relay::relay(shared, origin, request).await;
+    };
+    // One byte in the client's own name: whether it may have it, and what it is.
+    let mut question = copy(&request);
+    question.headers_mut().remove(HOST);
+    question
+        .headers_mut()
+        .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+    question
+        .headers_mut()
+        .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    shared.stats.authorisations.add(1);
+    let about = match relay::send(shared, origin, question, None).await {
+        Ok(answer) if can_be_shared(&answer) => answer.headers().clone(),
+        Ok(_) => return relay::relay(shared, origin, request).await,
+        Err(error) => {
+            shared.stats.failures.add(1);
+            return answer::unreachable(&error.to_string());
+        }
+    };
+    let mut get = GetRequest::new(url);
+    get.headers = for_source(request.headers());
+    get.max_age = Some(Duration::ZERO);
+    let opened = open(shared, get, wanted).await;
+    let (stream, length) = match opened {
+        Ok((stream, length)) if is_version(&about, stream.version()) => (stream, length),
+        Ok(_) => return relay::relay(shared, origin, request).await,
+        Err(what) => {
+            debug!(host = %origin.authority, what, "the node does not have a file; passed on");
+            shared.stats.fallbacks.add(1);
+            return relay::relay(shared, origin, request).await;
+        }
+    };
+    shared.stats.blobs.add(1);
+    let mut kept = HeaderMap::new();
+    for name in ABOUT {
+        for value in about.get_all(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    part(shared, origin, head(&request), stream, wanted, length, kept)
+}
+
+/// Whether further parts of the answer are known to be of the same bytes.
+fn can_be_shared(answer: &Response<Body>) -> bool {
+    let headers = answer.headers();
+    let is_content = matches!(
+        answer.status(),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    );
+    let has_name = strong_etag(headers).is_some() || headers.contains_key(LAST_MODIFIED);
+    is_content && has_name && !headers.contains_key(CONTENT_ENCODING)
+}
+
+fn strong_etag(headers: &HeaderMap) -> Option<&str> {
+    let etag = headers.get(ETAG)?.to_str().ok()?.trim();
+    etag.starts_with('"').then_some(etag)
+}
+
+/// Whether the node's version is the one that the upstream has just described, as far as that can be told.
+fn is_version(about: &HeaderMap, version: Option<VersionId>) -> bool {
+    match strong_etag(about) {
+        Some(etag) if !about.contains_key("repr-digest") => {
+            version == Some(VersionId::derive("etag", etag.as_bytes()))
+        }
+        Some(_) | None => true,
+    }
+}

@@ -1,0 +1,237 @@
+//! The body of a shared answer: from the node, and from the upstream itself where the node cannot go on.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfnode_node::get::{ByteStream, GetError, StreamError};
+use futures::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_RANGE, COOKIE, HOST, HeaderValue, IF_MATCH, LOCATION, RANGE,
+};
+use hyper::{Request, Response, StatusCode};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use url::Url;
+
+use crate::body::{Body, BodyError};
+use crate::origin::Origin;
+use crate::proxy::Shared;
+use crate::relay;
+use crate::upstream::copy;
+
+/// How long nothing at all may come from the node before the upstream is asked itself.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
+/// How long an upstream may send nothing before it is asked once more.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Tries in a row without a byte.
+const MAX_TRIES: u32 = 6;
+/// The pause after the first; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Hops that an upstream may send us on.
+const MAX_REDIRECTS: usize = 5;
+
+/// Bytes of one answer, in their order.
+pub(crate) struct Pour {
+    source: Source,
+    from: From,
+    at: u64,
+    end: u64,
+    tries: u32,
+}
+
+/// Whom to ask if the node cannot go on.
+struct Source {
+    shared: Arc<Shared>,
+    origin: Origin,
+    /// The client's request, for asking in its name.
+    request: Request<()>,
+    /// What the upstream must still call it, where that identifies the bytes.
+    etag: Option<HeaderValue>,
+}
+
+enum From {
+    Node(Box<ByteStream>),
+    Upstream(Option<Body>, u64),
+}
+
+impl Pour {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        origin: &Origin,
+        request: Request<()>,
+        node: ByteStream,
+        range: Range<u64>,
+        etag: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            source: Source {
+                shared: Arc::clone(shared),
+                origin: origin.clone(),
+                request,
+                etag,
+            },
+            from: From::Node(Box::new(node)),
+            at: range.start,
+            end: range.end,
+            tries: 0,
+        }
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        let frames = stream::try_unfold(self, |mut pour| async move {
+            Ok::<_, BodyError>(pour.next().await?.map(|bytes| (Frame::data(bytes), pour)))
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while self.at < self.end {
+            let bytes = match &mut self.from {
+                From::Node(node) => match node.next().await {
+                    Ok(Some(bytes)) => {
+                        self.source.shared.stats.blob_bytes.add(bytes.len() as u64);
+                        bytes
+                    }
+                    Ok(None) => return Err("the node's file is shorter than it was".into()),
+                    Err(error) => {
+                        self.leave_node(&error)?;
+                        continue;
+                    }
+                },
+                From::Upstream(..) => match self.next_of_upstream().await? {
+                    Some(bytes) => bytes,
+                    None => continue,
+                },
+            };
+            self.at += bytes.len() as u64;
+            return Ok(Some(bytes));
+        }
+        Ok(None)
+    }
+
+    /// The node cannot go on: the upstream shall, from the same byte.
+    fn leave_node(&mut self, error: &StreamError) -> Result<(), BodyError> {
+        let is_rotten = matches!(
+            error,
+            StreamError::Get(GetError::DigestMismatch { .. }) | StreamError::Changed
+        );
+        let at = self.at;
+        if is_rotten {
+            warn!(host = %self.source.origin.authority, at, %error, "an answer is cut off: what was given cannot be continued");
+            return Err(error.to_string().into());
+        }
+        info!(host = %self.source.origin.authority, at, %error, "the upstream itself goes on with an answer");
+        self.source.shared.stats.fallbacks.add(1);
+        self.from = From::Upstream(None, 0);
+        Ok(())
+    }
+
+    /// The next bytes of the upstream; `None` if it is to be asked again.
+    async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let wanted = self.end - self.at;
+        let From::Upstream(answer, skip) = &mut self.from else {
+            return Ok(None);
+        };
+        let Some(body) = answer else {
+            if self.tries >= MAX_TRIES {
+                return Err("the upstream does not go on either".into());
+            }
+            if self.tries > 0 {
+                sleep(FIRST_PAUSE * (1 << self.tries)).await;
+            }
+            self.tries += 1;
+            if let Some((body, skip)) = self.source.ask(self.at, self.end).await {
+                self.from = From::Upstream(Some(body), skip);
+            }
+            return Ok(None);
+        };
+        let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await else {
+            *answer = None;
+            return Ok(None);
+        };
+        let Ok(mut bytes) = frame.into_data() else {
+            return Ok(None);
+        };
+        let skipped = usize::try_from(*skip)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        drop(bytes.split_to(skipped));
+        *skip -= skipped as u64;
+        bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.tries = 0;
+        self.source
+            .shared
+            .stats
+            .fallback_bytes
+            .add(bytes.len() as u64);
+        Ok(Some(bytes))
+    }
+}
+
+impl Source {
+    /// Asks the upstream for the rest; the body, and how much of it is to be skipped.
+    async fn ask(&self, at: u64, end: u64) -> Option<(Body, u64)> {
+        let range = format!("bytes={at}-{}", end - 1);
+        let mut request = copy(&self.request);
+        let headers = request.headers_mut();
+        headers.remove(HOST);
+        headers.insert(RANGE, HeaderValue::try_from(range).ok()?);
+        if let Some(etag) = self.etag.clone().filter(|_| self.is_file()) {
+            headers.insert(IF_MATCH, etag);
+        }
+        let path = request.uri().path_and_query()?.as_str();
+        let mut url = self.origin.url(path)?;
+        let mut origin = self.origin.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            *request.uri_mut() = origin.uri(&path_of(&url))?;
+            let next = copy(&request);
+            let answer = relay::send(&self.shared, &origin, next, None).await.ok()?;
+            if !answer.status().is_redirection() {
+                return understand(answer, at);
+            }
+            let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+            url = url.join(location).ok()?;
+            let target = Origin::of_url(&url)?;
+            if target != origin {
+                // What proves the client to one server is not another's to know.
+                request.headers_mut().remove(AUTHORIZATION);
+                request.headers_mut().remove(COOKIE);
+                origin = target;
+            }
+        }
+        None
+    }
+
+    /// Whether the bytes have no name but what the upstream calls them.
+    fn is_file(&self) -> bool {
+        crate::path::read(self.request.uri().path()).is_none()
+    }
+}
+
+/// The bytes from `at` on in an answer, and how many come before them.
+fn understand(answer: Response<Body>, at: u64) -> Option<(Body, u64)> {
+    match answer.status() {
+        StatusCode::OK => Some((answer.into_body(), at)),
+        StatusCode::PARTIAL_CONTENT => {
+            let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+            let first = range.strip_prefix("bytes ")?.split('-').next()?;
+            let starts_here = first.trim().parse::<u64>().ok()? == at;
+            starts_here.then(|| (answer.into_body(), 0))
+        }
+        _ => None,
+    }
+}
+
+fn path_of(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}

@@ -1,0 +1,283 @@
+//! The proxy from start to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dfnode_node::get::Caller;
+use dfnode_node::source::system_roots;
+use dfnode_node::{Handle, ambient};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::ca::{Ca, CaError};
+use crate::config::{Config, Rule};
+use crate::dial::Dialer;
+use crate::entry;
+use crate::flight::Flights;
+use crate::hosts::Hosts;
+use crate::leaf::Leaves;
+use crate::origin::{Authority, Origin};
+use crate::stats::Stats;
+use crate::token::Tokens;
+use crate::upstream::Upstream;
+use crate::yes::{Key, Yeses};
+
+/// Connections of clients at once.
+const MAX_CONNECTIONS: usize = 4096;
+/// Between two tries to take a connection when the system has no room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a proxy without a certificate authority looks for one.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long connections may take to end when the proxy stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why the proxy does not start. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be had: another program listens there, or it is not this host's.
+    #[error(
+        "cannot listen on {addr} for clients of the proxy; give another address with --proxy, or `--proxy off`"
+    )]
+    Bind {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate authority is there but cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// A further root of trust is no certificate.
+    #[error("the file given with --cacert holds no PEM certificate")]
+    Certificate,
+    /// The proxy on the way to the upstreams is not one that can be used.
+    #[error("the upstream proxy must be an http:// URL with a host")]
+    UpstreamProxy,
+    /// The default upstream of the mirror mode is not one that can be used.
+    #[error("the mirror's upstream must be an http:// or https:// URL with a host")]
+    MirrorUpstream,
+    /// The TLS library does not start.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// A proxy that runs. Dropping it ends it at once.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+}
+
+/// What every connection may use.
+pub(crate) struct Shared {
+    pub(crate) node: Handle,
+    /// In whose name the node is asked.
+    pub(crate) caller: Caller,
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstream: Upstream,
+    pub(crate) hosts: Hosts,
+    pub(crate) probing: Flights<Authority>,
+    pub(crate) yeses: Yeses,
+    pub(crate) asking: Flights<Key>,
+    pub(crate) tokens: Tokens,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) prefetch: bool,
+    pub(crate) mirror: Origin,
+    pub(crate) stats: Arc<Stats>,
+    /// Places for connections: of clients, and of what they are joined to.
+    pub(crate) room: Arc<Semaphore>,
+    leaves: Mutex<Certificates>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The certificate authority, once there is one.
+struct Certificates {
+    data: PathBuf,
+    provider: Arc<CryptoProvider>,
+    leaves: Option<Arc<Leaves>>,
+    looked: Instant,
+}
+
+impl Proxy {
+    /// Listens, and serves until it is stopped.
+    ///
+    /// Must be called within a multi-threaded tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(config: Config, node: Handle) -> Result<Self, StartError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let bind = |source| StartError::Bind {
+            addr: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let listen = listener.local_addr().map_err(bind)?;
+        let tls = trust(&config, &provider)?;
+        let name = format!("dfnode-{:08x}", ambient::seed() >> 32);
+        let dialer = Dialer::new(
+            config.upstream_proxy.as_ref(),
+            config.upstream_direct.clone(),
+            listen,
+            name,
+        );
+        let dialer = Arc::new(dialer.ok_or(StartError::UpstreamProxy)?);
+        let ca = Ca::load(&config.data)?;
+        let stats = Arc::new(Stats::default());
+        let shown = Arc::clone(&stats);
+        let mirror = Origin::of_url(&config.mirror_upstream);
+        let shared = Arc::new(Shared {
+            caller: Caller { uid: 0 },
+            listen,
+            upstream: Upstream::new(dialer, tls),
+            hosts: Hosts::new(&config.registries),
+            probing: Flights::default(),
+            yeses: Yeses::new(),
+            asking: Flights::default(),
+            tokens: Tokens::new(),
+            rules: config.rules,
+            prefetch: config.prefetch,
+            mirror: mirror.ok_or(StartError::MirrorUpstream)?,
+            stats,
+            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            leaves: Mutex::new(Certificates {
+                leaves: ca.map(|ca| Arc::new(Leaves::new(ca, Arc::clone(&provider)))),
+                data: config.data,
+                provider,
+                looked: Instant::now(),
+            }),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            node,
+        });
+        shared.node.show_metrics(move || shown.rows());
+        if shared.leaves().is_none() {
+            info!(
+                "no certificate authority yet (dfnode ca install): TLS connections pass unopened, mirror mode works"
+            );
+        }
+        if !listen.ip().is_loopback() {
+            warn!(%listen, "whoever reaches this address can use this host's network through the proxy");
+        }
+        tokio::spawn(accept(Arc::clone(&shared), listener));
+        Ok(Self {
+            shared,
+            addr: listen,
+        })
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops, cutting what is under way after a short while.
+    pub async fn stop(self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        // What does not end in time is dropped with the runtime.
+        let _ = tokio::time::timeout(FAREWELL, self.shared.tasks.wait()).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Shared {
+    /// Runs work beside a connection, until it ends or the proxy stops.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _ = stop.run_until_cancelled(work).await;
+        });
+    }
+
+    /// The certificates to show, if there is an authority to sign them.
+    pub(crate) fn leaves(&self) -> Option<Arc<Leaves>> {
+        let mut certificates = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if certificates.leaves.is_none() && certificates.looked.elapsed() >= LOOK_AGAIN {
+            certificates.looked = Instant::now();
+            match Ca::load(&certificates.data) {
+                Ok(Some(ca)) => {
+                    info!("found a certificate authority: registries' TLS connections are opened");
+                    let leaves = Leaves::new(ca, Arc::clone(&certificates.provider));
+                    certificates.leaves = Some(Arc::new(leaves));
+                }
+                Ok(None) => {}
+                Err(error) => debug!(%error, "the certificate authority cannot be used"),
+            }
+        }
+        certificates.leaves.clone()
+    }
+}
+
+/// Whom upstreams' certificates may come from.
+fn trust(config: &Config, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, StartError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(system_roots().iter().cloned());
+    for pem in &config.cacert {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let found = found.map_err(|_| StartError::Certificate)?;
+        let (added, _) = roots.add_parsable_certificates(found);
+        if added == 0 {
+            return Err(StartError::Certificate);
+        }
+    }
+    let mut tls = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match (accepted, Arc::clone(&shared.room).try_acquire_owned()) {
+            (Ok((stream, _)), Ok(place)) => {
+                shared.stats.connections.add(1);
+                // Small answers must not wait for each other.
+                let _ = stream.set_nodelay(true);
+                let own = Arc::clone(&shared);
+                shared.spawn(async move {
+                    entry::converse(&own, stream).await;
+                    drop(place);
+                });
+            }
+            (Ok(_), Err(_)) => shared.stats.refused.add(1),
+            (Err(error), _) => {
+                warn!(%error, "cannot take a connection to the proxy");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
