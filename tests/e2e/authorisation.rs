@@ -176,14 +176,16 @@ impl Asker<'_> {
         let mut table = Table::new();
         for who in EVERYBODY {
             for registry in asked {
+                let mut tokens = BTreeMap::new();
                 for (what, repository, digest) in &resources {
-                    let (token, credential) = self.credential(registry, repository, who);
+                    let (token, credential) = tokens
+                        .entry(*repository)
+                        .or_insert_with(|| self.credential(registry, repository, who));
                     let path = format!("/v2/{repository}/blobs/{digest}");
-                    for (how, more) in [
-                        ("GET", &[][..]),
-                        ("a range", &["--range", "1000-1999"]),
-                        ("HEAD", &["--head"]),
-                    ] {
+                    for (how, more) in HOW {
+                        if how != "GET" && *what != "a private blob" {
+                            continue;
+                        }
                         // Headers are all that HEAD brings, and they may differ.
                         let mut answer = self.ask(registry, &path, credential.as_deref(), more);
                         if how == "HEAD" {
@@ -198,6 +200,13 @@ impl Asker<'_> {
         table
     }
 }
+
+/// How a blob is asked for, and with which arguments of curl.
+const HOW: [(&str, &[&str]); 3] = [
+    ("GET", &[]),
+    ("a range", &["--range", "1000-1999"]),
+    ("HEAD", &["--head"]),
+];
 
 /// What the table must say, by the registries' own rules; the measurement is held against this.
 fn check_plausible(table: &Table) {

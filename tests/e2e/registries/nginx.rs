@@ -106,6 +106,7 @@ http {{
     proxy_max_temp_file_size 0;
     proxy_read_timeout 600s;
     {FORWARDED}
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     {servers}
