@@ -1,4 +1,4 @@
-//! Benchmarks on shaped links, beside curl and libtorrent.
+//! Benchmarks on shaped links, beside curl, libtorrent and docker.
 //!
 //! ```text
 //! cargo test --release -p dfnode-cli --test bench -- flash-crowd --hosts 8 --mbit 100 --file 100MB
@@ -16,6 +16,8 @@ mod figures;
 mod flash_crowd;
 mod idle;
 mod pair;
+mod proxy;
+mod pull;
 mod small;
 mod torrent;
 
@@ -25,8 +27,20 @@ mod torrent;
     reason = "shared with the end-to-end tests, which need more of it"
 )]
 mod cluster;
+#[path = "../e2e/engines/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod engines;
 #[path = "../e2e/files.rs"]
 mod files;
+#[path = "../e2e/http.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod http;
 #[path = "../e2e/lab/mod.rs"]
 #[expect(
     dead_code,
@@ -39,6 +53,14 @@ mod lab;
     reason = "shared with the end-to-end tests, which need more of it"
 )]
 mod origin;
+#[path = "../e2e/proxied.rs"]
+mod proxied;
+#[path = "../e2e/registries/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod registries;
 
 use clap::Parser;
 
@@ -62,11 +84,16 @@ enum What {
     Small(small::Plan),
     /// One big file between two nodes over an unshaped link, beside nginx and curl over TLS.
     Pair(pair::Plan),
+    /// All hosts pull an image with docker at once: through the nodes, and by themselves.
+    Pull(pull::Plan),
+    /// What the proxy adds to a request, and how fast it gives what it has.
+    Proxy(proxy::Plan),
     /// What a cluster at rest costs: bytes on the link, memory, time to notice.
     Idle(idle::Plan),
 }
 
 fn main() {
+    registries::gate::serve_if_told();
     // `cargo test` runs every test binary, and hands on flags that are meant for the others.
     let asked = std::env::args()
         .nth(1)
@@ -78,13 +105,21 @@ fn main() {
         return;
     }
     let arguments = Arguments::parse();
-    let Some(_turn) = lab::take_turn(&["nginx", "curl"]) else {
+    let programs = match arguments.what {
+        What::Pull(_) | What::Proxy(_) => [&engines::PROGRAMS[..], &registries::PROGRAMS].concat(),
+        What::FlashCrowd(_) | What::Small(_) | What::Pair(_) | What::Idle(_) => {
+            vec!["nginx", "curl"]
+        }
+    };
+    let Some(_turn) = lab::take_turn(&programs) else {
         std::process::exit(1)
     };
     let report = match arguments.what {
         What::FlashCrowd(plan) => flash_crowd::measure(&plan),
         What::Small(plan) => small::measure(&plan),
         What::Pair(plan) => pair::measure(&plan),
+        What::Pull(plan) => pull::measure(&plan),
+        What::Proxy(plan) => proxy::measure(&plan),
         What::Idle(plan) => idle::measure(&plan),
     };
     if arguments.json {

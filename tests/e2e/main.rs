@@ -10,20 +10,26 @@
     reason = "test code outside the node: real time passes, and skipping is said aloud"
 )]
 
+mod authorisation;
 mod cluster;
 mod crowd;
 mod deaths;
 mod disk;
+mod engines;
+mod engines_themselves;
 mod fault_source;
 mod files;
+mod http;
 mod lab;
 mod lab_itself;
 mod liars;
 mod membership;
 mod origin;
 mod outages;
+mod passing;
 mod proxy_curl;
 mod quick_start;
+mod registries;
 mod sizes;
 mod source_faults;
 mod strangers;

@@ -23,22 +23,27 @@
 //! | /members | only for `Authorization: Bearer secret`, else 401 |
 //!
 //! All take `?size=BYTES` and any further parameter, which makes another URL of the same fault.
+//! [`FaultSource::start_registry`] offers images with such faults as well, over TLS.
 
 mod log;
-mod request;
+mod registry;
 mod response;
 mod serve;
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::log::Asked;
+pub(crate) use self::registry::PORT as REGISTRY_PORT;
 use crate::files::noise;
 use crate::lab::{Host, Process, SOURCE_NAME};
+use crate::registries::Identity;
 
 /// Tells this binary to be the server: `PORT LOG`.
 const SERVE: &str = "DFNODE_E2E_SERVE_FAULTS";
@@ -54,10 +59,24 @@ pub(crate) struct FaultSource {
 impl FaultSource {
     /// Starts it on `host`.
     pub(crate) fn start(host: &Host) -> Self {
+        Self::start_with(host, &[])
+    }
+
+    /// Starts it on `host`, where it also is a registry of faults: `fault.test:7443/FAULT/NAME` is the
+    /// image `test/NAME` of `storage`, and what its big blobs suffer is FAULT.
+    pub(crate) fn start_registry(host: &Host, storage: &Path, identity: &Identity) -> Self {
+        Self::start_with(host, &[storage, &identity.certificate, &identity.key])
+    }
+
+    fn start_with(host: &Host, more: &[&Path]) -> Self {
         let log = host.dir().join("faults.log");
         fs::write(&log, "").unwrap();
         let mut command = host.command("env");
-        command.arg(format!("{SERVE}={PORT} {}", log.display()));
+        let mut told = format!("{PORT} {}", log.display());
+        for path in more {
+            write!(told, " {}", path.display()).unwrap();
+        }
+        command.arg(format!("{SERVE}={told}"));
         command.arg(env::current_exe().unwrap());
         command.args([
             "--exact",
@@ -110,8 +129,18 @@ pub(crate) fn content(version: u64, size: usize) -> Vec<u8> {
 #[test]
 fn serves_faults_when_told_to() {
     let Ok(told) = env::var(SERVE) else { return };
-    let (port, log) = told.split_once(' ').unwrap();
-    serve::forever(port.parse().unwrap(), log::Log::open(log.as_ref()));
+    let words: Vec<_> = told.split(' ').collect();
+    let (port, log) = (words[0].parse().unwrap(), log::Log::open(words[1].as_ref()));
+    let [storage, certificate, key] = words[2..] else {
+        serve::forever(port, &Arc::new(serve::Server::new(log, None)));
+    };
+    let shelves = registry::Shelves::open(storage.as_ref());
+    let server = Arc::new(serve::Server::new(log, Some(shelves)));
+    let tls = Arc::new(registry::tls(certificate.as_ref(), key.as_ref()));
+    thread::scope(|scope| {
+        scope.spawn(|| serve::forever_with_tls(registry::PORT, &tls, &server));
+        serve::forever(port, &server)
+    });
 }
 
 /// Closes with a reset instead of an orderly end.

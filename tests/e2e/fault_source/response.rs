@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content;
-use super::request::Request;
 use super::serve::History;
+use crate::http::Request;
 
 /// An answer, ready to be written.
 pub(super) struct Response {
@@ -37,6 +37,8 @@ pub(super) enum Manner {
     ResetInTheMiddle,
     /// Half of it, then nothing.
     StallInTheMiddle,
+    /// Half of it, then an orderly end.
+    EndInTheMiddle,
     /// In chunks, without a length.
     Chunked,
 }
@@ -50,29 +52,21 @@ const PROMISED_IN_EXCESS: usize = 1000;
 const TIME_TO_FIRST_BYTE: Duration = Duration::from_secs(3);
 
 /// What a file's answers carry besides its bytes.
-struct File {
-    size: usize,
+pub(super) struct File {
+    bytes: Vec<u8>,
     etag: Option<String>,
     ranges: bool,
     manner: Manner,
     promises_more: bool,
-    version: u64,
 }
 
 /// Decides the answer to `request`, the `turn`-th (from 0) for its target.
 pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> Response {
     let size = request.number("size").unwrap_or(DEFAULT_SIZE);
     let passing = turn < request.number("times").unwrap_or(DEFAULT_TIMES);
-    let file = File {
-        size,
-        etag: Some("\"v0\"".to_owned()),
-        ranges: true,
-        manner: Manner::Plain,
-        promises_more: false,
-        version: 0,
-    };
+    let file = File::plain(content(0, size), "\"v0\"".to_owned());
     let passing_manner = |manner| if passing { manner } else { Manner::Plain };
-    match request.fault() {
+    match fault(request) {
         "401" => refuse(401),
         "403" => refuse(403),
         "410" => refuse(410),
@@ -106,7 +100,7 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
         "change-etag" => {
             let version = changed(request, size, history);
             File {
-                version,
+                bytes: content(version, size),
                 etag: Some(format!("\"v{version}\"")),
                 ..file
             }
@@ -115,7 +109,7 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
         "change-silent" => {
             let version = changed(request, size, history);
             File {
-                version,
+                bytes: content(version, size),
                 etag: None,
                 ..file
             }
@@ -143,11 +137,20 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
         }
         .answer(request),
         "no-validator" => File { etag: None, ..file }.answer(request),
-        "empty" => File { size: 0, ..file }.answer(request),
+        "empty" => File {
+            bytes: Vec::new(),
+            ..file
+        }
+        .answer(request),
         "redirect" => redirect(format!("/plain?size={size}")),
         "loop" => redirect(request.target.clone()),
         _ => refuse(404),
     }
+}
+
+/// The path without its leading slash: the name of the fault.
+fn fault(request: &Request) -> &str {
+    request.path().trim_start_matches('/')
 }
 
 /// The version of a file that changes once enough of it was sent: half of it, unless the URL says.
@@ -157,18 +160,50 @@ fn changed(request: &Request, size: usize, history: &Arc<History>) -> u64 {
 }
 
 impl File {
-    fn answer(self, request: &Request) -> Response {
+    /// A file without a fault.
+    pub(super) fn plain(bytes: Vec<u8>, etag: String) -> Self {
+        Self {
+            bytes,
+            etag: Some(etag),
+            ranges: true,
+            manner: Manner::Plain,
+            promises_more: false,
+        }
+    }
+
+    /// The same file, sent in another manner.
+    pub(super) fn sent(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    /// The same file from a server that does not know ranges.
+    pub(super) fn without_ranges(self) -> Self {
+        Self {
+            ranges: false,
+            ..self
+        }
+    }
+
+    /// The same file with one byte that is wrong.
+    pub(super) fn corrupted(mut self) -> Self {
+        let middle = self.bytes.len() / 2;
+        self.bytes[middle] ^= 1;
+        self
+    }
+
+    /// The answer to a request for it.
+    pub(super) fn answer(self, request: &Request) -> Response {
         if let (Some(wanted), Some(etag)) = (request.header("if-match"), &self.etag)
             && wanted != etag
         {
             return plain(412, Vec::new());
         }
-        let mut bytes = content(self.version, self.size);
+        let (size, mut bytes) = (self.bytes.len(), self.bytes);
         // What is promised and does not come lies behind what there is.
         let claimed = if self.promises_more {
-            self.size + PROMISED_IN_EXCESS
+            size + PROMISED_IN_EXCESS
         } else {
-            self.size
+            size
         };
         let mut promised = claimed;
         let mut headers = vec![("Content-Type", "application/octet-stream".to_owned())];
@@ -180,7 +215,7 @@ impl File {
                 let text = format!("bytes {}-{}/{claimed}", range.start, range.end - 1);
                 headers.push(("Content-Range", text));
                 promised = range.len();
-                bytes = bytes[range.start.min(self.size)..range.end.min(self.size)].to_vec();
+                bytes = bytes[range.start.min(size)..range.end.min(size)].to_vec();
                 status = 206;
             }
         }
@@ -198,7 +233,7 @@ impl File {
     }
 }
 
-fn refuse(status: u16) -> Response {
+pub(super) fn refuse(status: u16) -> Response {
     plain(status, format!("status {status}\n").into_bytes())
 }
 
@@ -208,7 +243,7 @@ fn redirect(location: String) -> Response {
     response
 }
 
-fn plain(status: u16, bytes: Vec<u8>) -> Response {
+pub(super) fn plain(status: u16, bytes: Vec<u8>) -> Response {
     let body = Body {
         promised: bytes.len(),
         bytes,

@@ -1,15 +1,18 @@
 //! The server itself: a thread per connection.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 use super::log::{Asked, Log};
-use super::request::Request;
+use super::registry::Shelves;
 use super::response::{Manner, Response, answer};
+use crate::http::Request;
 
 /// How much is written at a time: the grain of rates and of the counted bytes.
 const SLICE_BYTES: usize = 16 * 1024;
@@ -32,9 +35,10 @@ impl History {
         self.sent.lock().unwrap().get(target).copied().unwrap_or(0)
     }
 
-    fn next_turn(&self, target: &str) -> usize {
+    fn next_turn(&self, request: &Request) -> usize {
         let mut turns = self.turns.lock().unwrap();
-        let turn = turns.entry(target.to_owned()).or_default();
+        let key = format!("{} {}", request.method, request.target);
+        let turn = turns.entry(key).or_default();
         *turn += 1;
         *turn - 1
     }
@@ -60,30 +64,85 @@ impl History {
     }
 }
 
-/// Answers until the process is killed.
-pub(super) fn forever(port: u16, log: Log) -> ! {
+/// A client's end, with TLS or without.
+pub(super) trait Wire: Read + Write {
+    /// The socket below.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Wire for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Wire for StreamOwned<ServerConnection, TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
+/// What all connections share.
+pub(super) struct Server {
+    history: Arc<History>,
+    log: Log,
+    /// The images of the registry, where there is one.
+    shelves: Option<Shelves>,
+}
+
+impl Server {
+    pub(super) fn new(log: Log, shelves: Option<Shelves>) -> Self {
+        let history = History {
+            turns: Mutex::default(),
+            sent: Mutex::default(),
+            slow_until: Mutex::new(Instant::now()),
+        };
+        Self {
+            history: Arc::new(history),
+            log,
+            shelves,
+        }
+    }
+}
+
+/// Answers on `port` until the process is killed.
+pub(super) fn forever(port: u16, server: &Arc<Server>) -> ! {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
-    let history = Arc::new(History {
-        turns: Mutex::default(),
-        sent: Mutex::default(),
-        slow_until: Mutex::new(Instant::now()),
-    });
-    let log = Arc::new(log);
-    log.ready();
+    server.log.ready();
     loop {
         let (stream, _from) = listener.accept().unwrap();
-        let (history, log) = (Arc::clone(&history), Arc::clone(&log));
-        thread::spawn(move || converse(&stream, &history, &log));
+        let server = Arc::clone(server);
+        thread::spawn(move || converse(stream, &server));
+    }
+}
+
+/// The same over TLS.
+pub(super) fn forever_with_tls(port: u16, tls: &Arc<ServerConfig>, server: &Arc<Server>) {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
+    loop {
+        let (stream, _from) = listener.accept().unwrap();
+        let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+        let server = Arc::clone(server);
+        thread::spawn(move || converse(StreamOwned::new(connection, stream), &server));
     }
 }
 
 /// Answers the requests of one connection.
-fn converse(stream: &TcpStream, history: &Arc<History>, log: &Log) {
-    let mut requests = BufReader::new(stream.try_clone().unwrap());
+fn converse(wire: impl Wire, server: &Server) {
+    let Server {
+        history,
+        log,
+        shelves,
+    } = server;
+    let mut requests = BufReader::new(wire);
     while let Some(request) = Request::read(&mut requests) {
-        let response = answer(&request, history.next_turn(&request.target), history);
+        let turn = history.next_turn(&request);
+        let response = shelves
+            .as_ref()
+            .and_then(|shelves| shelves.answer(&request, turn))
+            .unwrap_or_else(|| answer(&request, turn, history));
         let mut sent = 0;
-        let ended = write(stream, &request, &response, history, &mut sent);
+        let ended = write(requests.get_mut(), &request, &response, history, &mut sent);
         log.note(&Asked {
             method: request.method.clone(),
             target: request.target.clone(),
@@ -93,7 +152,8 @@ fn converse(stream: &TcpStream, history: &Arc<History>, log: &Log) {
             status: response.status,
             body_bytes: sent as u64,
         });
-        if ended.is_err() || sent < response.body.promised {
+        let whole = request.method == "HEAD" || sent >= response.body.promised;
+        if ended.is_err() || !whole {
             return;
         }
     }
@@ -101,7 +161,7 @@ fn converse(stream: &TcpStream, history: &Arc<History>, log: &Log) {
 
 /// Writes `response`; `sent` counts the body's bytes as they go. An error ends the connection.
 fn write(
-    mut stream: &TcpStream,
+    stream: &mut impl Wire,
     request: &Request,
     response: &Response,
     history: &History,
@@ -116,15 +176,22 @@ fn write(
     }
     match manner {
         Manner::Chunked => write!(head, "Transfer-Encoding: chunked\r\n\r\n")?,
-        Manner::Plain | Manner::Slow | Manner::ResetInTheMiddle | Manner::StallInTheMiddle => {
+        Manner::Plain
+        | Manner::Slow
+        | Manner::ResetInTheMiddle
+        | Manner::StallInTheMiddle
+        | Manner::EndInTheMiddle => {
             write!(head, "Content-Length: {}\r\n\r\n", response.body.promised)?;
         }
     }
     stream.write_all(&head)?;
     if request.method == "HEAD" {
-        return Ok(());
+        return stream.flush();
     }
-    let cut = matches!(manner, Manner::ResetInTheMiddle | Manner::StallInTheMiddle);
+    let cut = matches!(
+        manner,
+        Manner::ResetInTheMiddle | Manner::StallInTheMiddle | Manner::EndInTheMiddle
+    );
     let whole = if cut {
         &bytes[..bytes.len() / 2]
     } else {
@@ -147,13 +214,14 @@ fn write(
     match manner {
         Manner::Chunked => stream.write_all(b"0\r\n\r\n"),
         Manner::ResetInTheMiddle => {
-            super::reset(stream);
+            super::reset(stream.socket());
             Err(io::ErrorKind::ConnectionReset.into())
         }
         Manner::StallInTheMiddle => {
             thread::sleep(STALL);
             Err(io::ErrorKind::TimedOut.into())
         }
-        Manner::Plain | Manner::Slow => Ok(()),
+        // The connection ends there: less was sent than promised.
+        Manner::EndInTheMiddle | Manner::Plain | Manner::Slow => stream.flush(),
     }
 }

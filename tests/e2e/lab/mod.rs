@@ -5,10 +5,14 @@
 //!   peer-b ─eth0══p1─┤ br0 (namespace "switch")          ══ a veth pair, token buckets on both ends
 //!   source ─eth0══p2─┘
 //! ```
+//! A host sees the machine's files, with names of its own in /etc/hosts; [`Lab::furnish`] gives it files of
+//! its own as well, as container engines need.
+//!
 //! Everything is named after this process, and gone when the [`Lab`] is dropped. What a killed run left
 //! behind is swept by the next one.
 
 mod link;
+mod machine;
 mod netns;
 mod process;
 mod ready;
@@ -23,6 +27,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 pub(crate) use self::link::{Counters, Shape};
+use self::machine::Machine;
 use self::netns::Netns;
 pub(crate) use self::process::{Finished, Job, Process, Usage, run_all};
 pub(crate) use self::ready::{program, take_turn};
@@ -86,23 +91,44 @@ impl Lab {
         self.dir.path()
     }
 
-    /// Gives every namespace an /etc/hosts of its own, so that names work without a DNS server.
-    fn publish_names(&self) {
-        let mut hosts = String::from("127.0.0.1 localhost\n::1 localhost\n");
-        for host in self.hosts.iter().chain([&self.source]) {
-            writeln!(hosts, "{} {}", host.v4, host.name).unwrap();
-            writeln!(hosts, "{} {}", host.v6, host.name).unwrap();
+    /// Gives every host a root of its own, in which `authority` (PEM) is one of the trusted ones and
+    /// the source has the further names `aliases`. What ran on a host before does not move.
+    pub(crate) fn furnish(&mut self, authority: &str, aliases: &[&str]) {
+        let mut names = self.names();
+        for alias in aliases {
+            writeln!(names, "{} {alias}", self.source.v4).unwrap();
         }
-        for host in self.hosts.iter().chain([&self.source]) {
-            host.netns.write_etc("hosts", &hosts);
-            // No resolver listens here, so a name that is not in the file fails at once.
-            host.netns.write_etc(
-                "resolv.conf",
-                "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n",
-            );
+        let etc = [("hosts", names.as_str()), ("resolv.conf", NO_RESOLVER)];
+        let lab = self.dir.path();
+        for host in self.hosts.iter_mut().chain([&mut self.source]) {
+            let machine =
+                Machine::furnish(&host.netns, &host.name, &host.dir, lab, authority, &etc);
+            host.machine = Some(machine);
         }
     }
+
+    /// Gives every namespace an /etc/hosts of its own, so that names work without a DNS server.
+    fn publish_names(&self) {
+        let names = self.names();
+        for host in self.hosts.iter().chain([&self.source]) {
+            host.netns.write_etc("hosts", &names);
+            host.netns.write_etc("resolv.conf", NO_RESOLVER);
+        }
+    }
+
+    /// The hosts' names, as in /etc/hosts.
+    fn names(&self) -> String {
+        let mut names = String::from("127.0.0.1 localhost\n::1 localhost\n");
+        for host in self.hosts.iter().chain([&self.source]) {
+            writeln!(names, "{} {}", host.v4, host.name).unwrap();
+            writeln!(names, "{} {}", host.v6, host.name).unwrap();
+        }
+        names
+    }
 }
+
+/// No resolver listens here, so a name that is not in /etc/hosts fails at once.
+const NO_RESOLVER: &str = "nameserver 127.0.0.1\noptions attempts:1 timeout:1\n";
 
 /// The source's place on the lab's subnet, and the first host's.
 const SOURCE_PLACE: u16 = 1;
@@ -129,10 +155,12 @@ impl Drop for Lab {
 /// One machine of the lab: a namespace, an address of each family, a link.
 pub(crate) struct Host {
     name: String,
+    // Dropped before the machine: it ends what still runs there.
     netns: Netns,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
     dir: PathBuf,
+    machine: Option<Machine>,
 }
 
 impl Host {
@@ -162,6 +190,7 @@ impl Host {
             v4,
             v6,
             dir,
+            machine: None,
         }
     }
 
@@ -185,9 +214,13 @@ impl Host {
         &self.dir
     }
 
-    /// `program`, to be run inside this host. The child's pid is the program's: `ip` execs it.
+    /// `program`, to be run inside this host. The child's pid is the program's: `ip` and `nsenter`
+    /// exec it.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        self.netns.command(program)
+        match &self.machine {
+            Some(machine) => machine.command(program),
+            None => self.netns.command(program),
+        }
     }
 
     /// What this host's link has carried so far, Ethernet headers included.

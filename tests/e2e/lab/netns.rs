@@ -41,6 +41,11 @@ impl Netns {
         &self.name
     }
 
+    /// The file that stands for the namespace.
+    pub(super) fn path(&self) -> PathBuf {
+        Path::new(NAMESPACES).join(&self.name)
+    }
+
     /// A command that will run `program` inside.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
