@@ -95,6 +95,14 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         total-limit = '40M'
         local-limit = '10M'
         cache-size = '50G'
+        cache-ttl = '30d'
+        proxy = '127.0.0.1:65001'
+        registry = ['registry.example']
+        proxy-rule = ['^https?://mirror[.]example/']
+        prefetch = true
+        mirror-upstream = 'https://registry.example'
+        upstream-proxy = 'http://proxy.example:3128'
+        upstream-direct = ['registry.example']
         source-concurrency = 4
         max-age = '30s'
         cacert = '/c'

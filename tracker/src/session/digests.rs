@@ -119,9 +119,14 @@ impl Session {
     /// Whoever was asked for digests may have gone: others are asked at the next opportunity.
     pub(super) fn forget_asked_digests(&mut self, now: Now) {
         if self.asked.again.is_some() {
-            self.asked.again = Some(now);
-            self.arm_tick(now);
+            self.ask_digests_at(now);
         }
+    }
+
+    /// At the first tick from then on, neighbours are asked for all digests that are still unknown.
+    pub(super) fn ask_digests_at(&mut self, at: Now) {
+        self.asked.again = Some(at);
+        self.arm_tick(at);
     }
 
     /// A neighbour asks for digests. `false` if it names blocks that cannot be.

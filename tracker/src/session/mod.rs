@@ -177,6 +177,8 @@ impl Session {
             self.wants = true;
             self.began = now;
             self.last_gain = now;
+            // What neighbours told while nothing was wanted was not asked about.
+            self.ask_digests_at(now);
         }
     }
 

@@ -246,8 +246,17 @@ impl Cluster {
         self.head_of(node, None);
     }
 
+    /// The source answers the newest read of a node, and would not answer everybody.
+    pub(super) fn private_head(&mut self, node: usize) {
+        self.answer(node, None, false);
+    }
+
     /// An authority answers the newest read of a node, for content of this name.
     pub(super) fn head_of(&mut self, node: usize, name: Option<(Digest, &str)>) {
+        self.answer(node, name, true);
+    }
+
+    fn answer(&mut self, node: usize, name: Option<(Digest, &str)>, public: bool) {
         let (digest, authority) = name.unzip();
         let head = SourceHead {
             length: Some(3_000_000),
@@ -258,7 +267,7 @@ impl Cluster {
             ranges: true,
             digest,
             authority: authority.map(str::to_owned),
-            public: true,
+            public,
         };
         let lease = self.newest_read(node);
         self.nodes[node].handle_source_head(self.now, &task(), lease, &head);

@@ -1,5 +1,6 @@
 //! A few machines, driven by hand, that say to each other what they like.
 
+mod clearance;
 mod cluster;
 mod content;
 mod failures;
