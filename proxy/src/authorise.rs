@@ -1,7 +1,10 @@
 //! Asks a registry whether this client may have this blob.
 
+use std::time::Duration;
+
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::answer;
@@ -14,6 +17,8 @@ use crate::yes::{BLOB_AGE, Key};
 
 /// The longest body of a yes that is read so that its connection can be used again.
 const MAX_DRAINED_BYTES: u64 = 4096;
+/// How long that may take: the client waits meanwhile.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the registry said.
 pub(crate) enum Verdict {
@@ -86,6 +91,6 @@ async fn drain(answer: Response<Body>) {
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length <= MAX_DRAINED_BYTES) {
         // Only the connection is at stake.
-        let _ = answer.into_body().collect().await;
+        let _ = timeout(DRAIN_PATIENCE, answer.into_body().collect()).await;
     }
 }

@@ -29,6 +29,7 @@ const HARMLESS: &[HeaderName] = &[
 
 /// Of those, the ones that have no constant.
 const HARMLESS_NAMES: &[&str] = &[
+    "docker-distribution-api-version",
     "keep-alive",
     "proxy-connection",
     "traceparent",

@@ -1,10 +1,8 @@
 //! Nodes that are the proxies of their hosts.
 
-use std::process::Command;
-
-use crate::cluster::{Cluster, Node, Options};
+use crate::cluster::{Cluster, Options};
 use crate::engines::PROXY;
-use crate::lab::{Job, Lab};
+use crate::lab::{Job, Lab, run_all};
 
 /// The registries of the lab that no list of public ones knows.
 #[rustfmt::skip]
@@ -22,7 +20,7 @@ pub(crate) fn start<'lab>(lab: &'lab Lab, env: &[(&str, &str)]) -> Cluster<'lab>
     cluster
 }
 
-/// The same, but none runs yet.
+/// The same, but none runs yet: makes each node's authority one that its host trusts.
 pub(crate) fn prepare<'lab>(lab: &'lab Lab, env: &[(&str, &str)]) -> Cluster<'lab> {
     let mut run = vec!["--proxy".to_owned(), PROXY.to_owned()];
     for registry in REGISTRIES {
@@ -33,14 +31,13 @@ pub(crate) fn prepare<'lab>(lab: &'lab Lab, env: &[(&str, &str)]) -> Cluster<'la
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let cluster = Cluster::prepare(lab, &Options { run, env });
-    for node in cluster.nodes() {
-        trust(node);
+    // Each host's list of trusted authorities is made anew, which takes a second of a processor.
+    let installs = cluster
+        .nodes()
+        .iter()
+        .map(|node| Job::new(node.command(&["ca", "install"])));
+    for done in run_all(installs.collect()) {
+        done.expect_success("dfnode ca install");
     }
     cluster
-}
-
-/// Makes the node's authority and one that its host trusts.
-fn trust(node: &Node<'_>) {
-    let install: Command = node.command(&["ca", "install"]);
-    Job::new(install).run().expect_success("dfnode ca install");
 }

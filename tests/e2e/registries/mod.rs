@@ -237,22 +237,19 @@ impl Registries {
         fs::File::create(self.dir.join("access.log")).unwrap();
     }
 
-    /// How often the blobs of `image` were read, by whatever names they were asked for.
-    #[expect(clippy::cast_precision_loss, reason = "counts of bytes below 2^53")]
-    pub(crate) fn copies(&self, image: &Image) -> f64 {
-        let all = self.requests();
-        let of_image = |request: &&Request| {
+    /// How many bytes of the blobs of `image` were sent, by whatever names they were asked for.
+    pub(crate) fn blob_bytes(&self, image: &Image) -> u64 {
+        let of_image = |request: &Request| {
             let mut blobs = image.blobs();
             let asked = request.path.contains("/blobs/");
             asked && blobs.any(|blob| request.path.contains(blob.hex()))
         };
-        let sent: u64 = all
-            .iter()
-            .filter(of_image)
-            .filter(|request| matches!(request.status, 200 | 206) && request.method == "GET")
+        let answered =
+            |request: &Request| request.method == "GET" && matches!(request.status, 200 | 206);
+        let all = self.requests().into_iter();
+        all.filter(|request| of_image(request) && answered(request))
             .map(|request| request.body_bytes)
-            .sum();
-        sent as f64 / image.wire_bytes() as f64
+            .sum()
     }
 
     /// Every token and signature that was handed out, and every password: what must never be seen
