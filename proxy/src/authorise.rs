@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::answer;
@@ -12,13 +12,16 @@ use crate::body::Body;
 use crate::origin::Origin;
 use crate::proxy::Shared;
 use crate::relay;
-use crate::upstream::copy;
+use crate::upstream::{UpstreamError, copy};
 use crate::yes::{BLOB_AGE, Key};
 
 /// The longest body of a yes that is read so that its connection can be used again.
 const MAX_DRAINED_BYTES: u64 = 4096;
 /// How long that may take: the client waits meanwhile.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Pauses before a registry that fails is asked again: engines give a pull up at the first 5xx on a blob.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
 
 /// What the registry said.
 pub(crate) enum Verdict {
@@ -45,15 +48,18 @@ pub(crate) async fn ask(
         return Verdict::Yes;
     }
     shared.stats.authorisations.add(1);
-    // One byte of the very thing: a question by HEAD some registries answer otherwise, and a refusal shall come
-    // with its body.
-    let mut question = copy(request);
-    question
-        .headers_mut()
-        .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-    question.headers_mut().remove(HOST);
-    let answered = relay::send(shared, origin, question, None).await;
     let is_known = || shared.yeses.is_known(key);
+    let mut answered = question(shared, origin, request).await;
+    for pause in PAUSES {
+        let fails = answered
+            .as_ref()
+            .is_ok_and(|answer| answer.status().is_server_error());
+        if !fails || is_known() {
+            break;
+        }
+        sleep(pause).await;
+        answered = question(shared, origin, request).await;
+    }
     match answered {
         Ok(answer) => match answer.status() {
             StatusCode::OK
@@ -83,6 +89,21 @@ pub(crate) async fn ask(
             Verdict::No(Box::new(answer::unreachable(&error.to_string())))
         }
     }
+}
+
+/// Asks for one byte of the very thing: a question by HEAD some registries answer otherwise, and a refusal shall come
+/// with its body.
+async fn question(
+    shared: &Shared,
+    origin: &Origin,
+    request: &Request<()>,
+) -> Result<Response<Body>, UpstreamError> {
+    let mut question = copy(request);
+    question
+        .headers_mut()
+        .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+    question.headers_mut().remove(HOST);
+    relay::send(shared, origin, question, None).await
 }
 
 async fn drain(answer: Response<Body>) {

@@ -288,7 +288,12 @@ mod tests {
             .map(|(from, to)| links.start(0, *from, *to, 1_000_000, &mut changed))
             .collect();
         ids.into_iter()
-            .filter_map(|id| links.flows[(id & u64::from(u32::MAX)) as usize].as_ref())
+            .filter_map(|id| {
+                links
+                    .flows
+                    .get(usize::try_from(id & u64::from(u32::MAX)).ok()?)?
+                    .as_ref()
+            })
             .map(|flow| flow.rate)
             .collect()
     }

@@ -139,13 +139,12 @@ impl Output {
     }
 
     /// What came so far does not count any more.
-    pub(super) fn restart(&mut self) -> Result<(), OutputError> {
+    pub(super) fn restart(&mut self) {
         match &mut self.way {
             Way::File(draft) => *draft = None,
             // Whether it can go on depends on what follows.
             Way::Stream(_) => {}
         }
-        Ok(())
     }
 
     /// Every byte is in the node's file: after this, in the output too.

@@ -118,7 +118,11 @@ impl Session {
                 Ok(GetEvent::Restarted) => {
                     self.progress
                         .note("what came so far does not count any more: starting over");
-                    self.write(0, Output::restart).await?;
+                    self.write(0, |output| {
+                        output.restart();
+                        Ok(())
+                    })
+                    .await?;
                 }
                 Err(Ended::Failed(error)) => return Err(Attempt::Failed(Failure::from(error))),
                 Err(Ended::Lost(error)) => return Err(Attempt::Lost(error)),

@@ -143,7 +143,7 @@ impl Driver {
                 answer,
             } => self.handle_access(now, task, caller, version, answer),
             Report::CallerLeft { task, caller, left } => {
-                self.handle_caller_left(now, task, caller, left)
+                self.handle_caller_left(now, task, caller, left);
             }
         }
     }

@@ -51,7 +51,7 @@ impl World {
         let mut world = Self {
             internet,
             hosts: Vec::new(),
-            folder: folder,
+            folder,
         };
         let mut first: Option<SocketAddr> = None;
         for number in 0..hosts {
@@ -70,7 +70,7 @@ impl World {
             config.store.free_floor_bytes = 0;
             config.source.cacert = vec![world.internet.pem()];
             let node = Node::start(config).await.unwrap();
-            first = first.or(Some(node.listen_addr()));
+            first = first.or_else(|| Some(node.listen_addr()));
             let ca = Ca::load_or_create(&data).unwrap();
             let mut config = Config::new(data);
             config.listen = "127.0.0.1:0".parse().unwrap();

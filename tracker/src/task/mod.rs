@@ -43,10 +43,6 @@ pub struct Wish {
     reason = "each is a fact of its own, told at another time"
 )]
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the task, no state of one machine"
-)]
 pub(crate) struct Task {
     id: TaskId,
     pub(crate) session: Session,

@@ -118,7 +118,7 @@ fn a_changed_source_starts_a_file_over() {
     let mut output = Output::open(&path, None, CancellationToken::new()).unwrap();
     output.start(&started(&folder, CONTENT, 1)).unwrap();
     output.advance(&progress(0..10, 10)).unwrap();
-    output.restart().unwrap();
+    output.restart();
     output.start(&started(&folder, b"new", 2)).unwrap();
     output.advance(&progress(0..1, 1)).unwrap();
     output.advance(&progress(1..3, 3)).unwrap();
@@ -157,10 +157,10 @@ fn a_stream_goes_on_with_the_same_version_only() {
     output.start(&started(&folder, CONTENT, 1)).unwrap();
     output.advance(&progress(0..0, 4)).unwrap();
     output.start(&started(&folder, CONTENT, 1)).unwrap();
-    output.restart().unwrap();
+    output.restart();
     output.start(&started(&folder, CONTENT, 1)).unwrap();
     output.advance(&progress(0..0, 6)).unwrap();
-    output.restart().unwrap();
+    output.restart();
     assert!(matches!(
         output.start(&started(&folder, CONTENT, 2)),
         Err(OutputError::Changed)
@@ -176,7 +176,7 @@ fn a_stream_that_has_not_begun_starts_over() {
     let folder = TempDir::new().unwrap();
     let (mut output, _reader) = pipe(&folder);
     output.start(&started(&folder, CONTENT, 1)).unwrap();
-    output.restart().unwrap();
+    output.restart();
     output.start(&started(&folder, CONTENT, 2)).unwrap();
     output.finish(&summary(10)).unwrap();
 }
@@ -272,7 +272,7 @@ fn a_stream_goes_on_from_a_file_to_a_pipe_that_repeats_what_was_written() {
     let (mut output, mut reader) = pipe(&folder);
     output.start(&started(&folder, CONTENT, 1)).unwrap();
     output.advance(&progress(0..0, 4)).unwrap();
-    output.restart().unwrap();
+    output.restart();
     let (started, mut pipe) = piped(1, Some(10));
     output.start(&started).unwrap();
     pipe.write_all(CONTENT).unwrap();

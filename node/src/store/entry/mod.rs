@@ -290,15 +290,15 @@ impl Entry {
             state.unsynced = true;
             state.proof.took_back(block);
         }
-        let waited = state.pending.insert(block, bytes);
-        if was_written || waited.is_some() {
+        let replaced = state.pending.insert(block, bytes);
+        if was_written || replaced.is_some() {
             // Wherever the older bytes were, the whole was checked with them.
             state.complete = false;
         }
         Ok(Taken {
             ready: state.stage == Stage::Ready,
             added: given,
-            freed: waited.map_or(0, |old| old.len() as u64),
+            freed: replaced.map_or(0, |old| old.len() as u64),
         })
     }
 
