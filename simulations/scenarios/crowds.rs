@@ -19,7 +19,6 @@ cases! {
     a_hundred_nodes_come_near_the_bound => "crowd-100",
     a_source_slower_than_a_host_is_the_bound => "source-100-of-100",
     a_source_as_fast_as_a_host_is_nearly_the_bound => "source-200-of-100",
-    slow_hosts_hold_nobody_up => "slow-of-100",
     gossip_that_loses_a_fifth_holds_nobody_up => "gossip-loses-a-fifth",
     a_source_twice_as_fast_as_a_host_is_used_well => "source-400-of-100",
 }
