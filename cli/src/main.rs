@@ -14,6 +14,7 @@ mod say;
 mod setup;
 mod signals;
 mod start;
+mod threads;
 mod words;
 
 use std::process::ExitCode;
@@ -53,7 +54,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
                 said.log_level.as_deref(),
                 log::DEFAULT_LEVEL,
             )?;
-            many_threads()?.block_on(run::command(settings))
+            threads::of_node()?.block_on(run::command(settings))
         }
         Command::Get(args) => one_thread(&cli.log)?.block_on(get::command(*args)),
         Command::Status(args) => one_thread(&cli.log)?.block_on(list::status(&args)),
@@ -70,11 +71,6 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
             config::print_command(&Settings::load(&args, &cli.log, matches)?)
         }
     }
-}
-
-/// For a node: as many threads as there are processors.
-fn many_threads() -> Result<Runtime, Failure> {
-    Ok(Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// For a command that asks a node: it starts in no time.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use dfnode_gossip::Now;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
 /// The process's monotonic clock; all parts share its origin.
@@ -58,7 +59,9 @@ pub fn unix_millis() -> u64 {
 /// If the operating system cannot give random bytes: no key could be made safely.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system has no random bytes");
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the operating system has no random bytes");
     bytes
 }
 

@@ -314,7 +314,7 @@ mod tests {
         roots
             .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
             .unwrap();
-        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
             std::sync::Arc::new(roots),
             provider,

@@ -7,12 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dfnode_node::get::Caller;
-use dfnode_node::source::system_roots;
+use dfnode_node::source::{TrustError, trusting};
 use dfnode_node::{Handle, ambient};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
@@ -59,18 +56,15 @@ pub enum StartError {
     /// The certificate authority is there but cannot be used.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// A further root of trust is no certificate.
-    #[error("the file given with --cacert holds no PEM certificate")]
-    Certificate,
+    /// Upstreams cannot be judged.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The proxy on the way to the upstreams is not one that can be used.
     #[error("the upstream proxy must be an http:// URL with a host")]
     UpstreamProxy,
     /// The default upstream of the mirror mode is not one that can be used.
     #[error("the mirror's upstream must be an http:// or https:// URL with a host")]
     MirrorUpstream,
-    /// The TLS library does not start.
-    #[error("cannot set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
 }
 
 /// A proxy that runs. Dropping it ends it at once.
@@ -127,14 +121,14 @@ impl Proxy {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub async fn start(config: Config, node: Handle) -> Result<Self, StartError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let bind = |source| StartError::Bind {
             addr: config.listen,
             source,
         };
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let listen = listener.local_addr().map_err(bind)?;
-        let tls = trust(&config, &provider)?;
+        let tls = trusting(config.cacert.iter().map(Vec::as_slice))?;
         let name = format!("dfnode-{:08x}", ambient::seed() >> 32);
         let dialer = Dialer::new(
             config.upstream_proxy.as_ref(),
@@ -236,25 +230,6 @@ impl Shared {
 }
 
 /// Whom upstreams' certificates may come from.
-fn trust(config: &Config, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, StartError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system_roots().iter().cloned());
-    for pem in &config.cacert {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let found = found.map_err(|_| StartError::Certificate)?;
-        let (added, _) = roots.add_parsable_certificates(found);
-        if added == 0 {
-            return Err(StartError::Certificate);
-        }
-    }
-    let mut tls = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(tls)
-}
-
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {

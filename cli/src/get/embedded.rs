@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use dfnode_node::get::Role;
 use dfnode_node::{Handle, Node};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::key;
 use crate::signals;
 use crate::start::{is_folder_in_use, make_folder, node_config};
+use crate::threads;
 
 /// How long nobody must have asked for anything before a node with peers leaves.
 const IDLE_ENOUGH: Duration = Duration::from_secs(5);
@@ -61,10 +62,7 @@ impl Embedded {
         let membership = key::membership(&settings)?;
         make_folder(&settings.data)?;
         let config = node_config(&settings, membership, Role::Embedded)?;
-        let runtime = Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(Failure::from)?;
+        let runtime = threads::of_node().map_err(Failure::from)?;
         let started = runtime
             .spawn(Node::start(config))
             .await

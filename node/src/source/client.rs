@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dfnode_tracker::SourceFailure;
-use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, redirect};
+use reqwest::{Client, NoProxy, Proxy, redirect};
 
 use super::SourceConfig;
 use super::fickle::Fickle;
-use super::roots::system_roots;
+use super::roots::{TrustError, trusting};
 
 /// Sets of roots that callers brought and that are kept ready.
 const MAX_CLIENTS: usize = 16;
@@ -21,16 +21,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Why sources cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceSetupError {
-    /// The further roots of trust are no certificates.
-    #[error("the file given with --cacert holds no PEM certificate")]
-    Certificate,
+    /// Further roots of trust cannot be had.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The proxy is not one that can be used.
     #[error("the proxy for sources cannot be used: {why}")]
     Proxy {
         /// Why.
         why: String,
     },
-    /// The TLS or HTTP library does not start.
+    /// The HTTP library does not start.
     #[error("cannot set up HTTP: {why}")]
     Http {
         /// Why.
@@ -81,39 +81,28 @@ impl Clients {
 }
 
 fn build(config: &SourceConfig, own: Option<&[u8]>) -> Result<Client, SourceSetupError> {
-    let mut roots = Vec::new();
-    for pem in config.cacert.iter().map(Vec::as_slice).chain(own) {
-        let found = Certificate::from_pem_bundle(pem).map_err(|_| SourceSetupError::Certificate)?;
-        if found.is_empty() {
-            return Err(SourceSetupError::Certificate);
+    let tls = trusting(config.cacert.iter().map(Vec::as_slice).chain(own))?;
+    let builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .http1_only()
+        .user_agent(&config.user_agent)
+        .connect_timeout(config.patience.connect)
+        .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .tls_backend_preconfigured(tls);
+    let builder = match &config.proxy {
+        None => builder.no_proxy(),
+        Some(proxy) => {
+            let proxy = Proxy::all(proxy.as_str()).map_err(|error| SourceSetupError::Proxy {
+                why: error.without_url().to_string(),
+            })?;
+            let direct = NoProxy::from_string(&config.direct.join(","));
+            builder.proxy(proxy.no_proxy(direct))
         }
-        roots.extend(found);
-    }
-    let builder = || -> Result<ClientBuilder, SourceSetupError> {
-        let builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .user_agent(&config.user_agent)
-            .connect_timeout(config.patience.connect)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE_TIMEOUT);
-        let Some(proxy) = &config.proxy else {
-            return Ok(builder.no_proxy());
-        };
-        let proxy = Proxy::all(proxy.as_str()).map_err(|error| SourceSetupError::Proxy {
-            why: error.without_url().to_string(),
-        })?;
-        let direct = NoProxy::from_string(&config.direct.join(","));
-        Ok(builder.proxy(proxy.no_proxy(direct)))
     };
-    // A machine without any certificates of its own still reads plain HTTP, and what the caller trusts.
-    for root in system_roots() {
-        roots.extend(Certificate::from_der(root));
-    }
-    let client = builder()?.tls_certs_only(roots).build();
-    client.map_err(|error| SourceSetupError::Http {
+    builder.build().map_err(|error| SourceSetupError::Http {
         why: error.without_url().to_string(),
     })
 }

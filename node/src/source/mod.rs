@@ -34,7 +34,7 @@ pub use self::client::SourceSetupError;
 pub use self::headers::is_credentialed;
 pub use self::patience::Patience;
 pub use self::redact::Redacted;
-pub use self::roots::{OWN_AUTHORITY, system_roots};
+pub use self::roots::{OWN_AUTHORITY, TrustError, trusting};
 
 use self::client::Clients;
 use crate::get::ContentName;

@@ -1,8 +1,11 @@
 //! Whom this host trusts to say who a server is.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
+use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tracing::debug;
 
 /// How the certificate authorities of dfnode's proxies begin their names.
@@ -20,9 +23,42 @@ static ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
     found.certs.into_iter().filter(is_foreign).collect()
 });
 
-/// The system's roots of trust as they were when first asked for, without those that dfnode made.
-pub fn system_roots() -> &'static [CertificateDer<'static>] {
-    &ROOTS
+/// Why no further root of trust can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is no certificate.
+    #[error("the file given with --cacert holds no PEM certificate")]
+    Certificate,
+    /// The TLS library does not start.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// TLS towards servers that speak HTTP/1.1 and that the system or one of these PEM files vouches for.
+///
+/// The system's roots are as they were when first asked for, without those that dfnode made. A host without any
+/// still reads plain HTTP, and what the files vouch for.
+///
+/// # Errors
+/// See [`TrustError`].
+pub fn trusting<'a>(pems: impl IntoIterator<Item = &'a [u8]>) -> Result<ClientConfig, TrustError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(ROOTS.iter().cloned());
+    for pem in pems {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let found = found.map_err(|_| TrustError::Certificate)?;
+        let (added, _) = roots.add_parsable_certificates(found);
+        if added == 0 {
+            return Err(TrustError::Certificate);
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 fn is_own(root: &[u8]) -> bool {

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use dfnode_gossip::PeerId;
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::replay::{Seen, Sender};
 use crate::ambient;
@@ -242,7 +242,10 @@ fn open_with(
     text: &mut [u8],
     tag: &[u8],
 ) -> bool {
-    key.open_in_place_separate_tag(nonce(counter), Aad::from(header), tag, text)
+    let Ok(tag) = Tag::try_from(tag) else {
+        return false;
+    };
+    key.open_in_place_separate_tag(nonce(counter), Aad::from(header), tag, text, 0..)
         .is_ok()
 }
 

@@ -7,7 +7,7 @@ use dfnode_gossip::PeerId;
 use libp2p_tls::certificate;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -76,18 +76,17 @@ impl TlsConfigs {
     }
 }
 
-/// AES-128 first: with the processor's help it costs the least per byte. X25519 first: the hybrid with
-/// ML-KEM would more than double the bytes of a handshake.
+/// AES-128 first: with the processor's help it costs the least per byte.
 fn provider() -> CryptoProvider {
-    use aws_lc_rs::{cipher_suite as suite, kx_group as group};
+    use ring::{cipher_suite as suite, kx_group as group};
     CryptoProvider {
         cipher_suites: vec![
             suite::TLS13_AES_128_GCM_SHA256,
             suite::TLS13_AES_256_GCM_SHA384,
             suite::TLS13_CHACHA20_POLY1305_SHA256,
         ],
-        kx_groups: vec![group::X25519, group::X25519MLKEM768, group::SECP256R1],
-        ..aws_lc_rs::default_provider()
+        kx_groups: vec![group::X25519, group::SECP256R1],
+        ..ring::default_provider()
     }
 }
 

@@ -63,7 +63,7 @@ impl Internet {
         let leaf = params
             .signed_by(&key, &self.certificate, &self.key)
             .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()

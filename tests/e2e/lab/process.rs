@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How often a running process is asked for its memory. Short-lived peaks are kept by the kernel.
-const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// The unit of processor time in /proc on every Linux we know (`getconf CLK_TCK`).
 const TICK: Duration = Duration::from_millis(10);
 

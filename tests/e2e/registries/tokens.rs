@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -85,7 +85,8 @@ impl Signer {
         let certificate = CertificateDer::from_pem_file(certificate).unwrap();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         Self {
-            key: EcdsaKeyPair::from_pkcs8(algorithm, key.secret_der()).unwrap(),
+            key: EcdsaKeyPair::from_pkcs8(algorithm, key.secret_der(), &SystemRandom::new())
+                .unwrap(),
             certificate: STANDARD.encode(&certificate),
         }
     }

@@ -245,7 +245,7 @@ async fn a_certificate_must_be_trusted_and_cacert_is_how() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let pem = made.cert.pem().into_bytes();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.key_pair.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -292,6 +292,6 @@ async fn a_certificate_must_be_trusted_and_cacert_is_how() {
     };
     assert!(matches!(
         Source::new(nothing),
-        Err(SourceSetupError::Certificate)
+        Err(SourceSetupError::Trust(TrustError::Certificate))
     ));
 }
