@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::counts::RARE;
-use super::{FLOW_PATIENCE, Session, width};
+use super::{FLOW_PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
@@ -311,8 +311,6 @@ impl Session {
     fn free_places(&self, cx: &Context<'_>) -> usize {
         let out = self.out.len() as usize;
         let free = cx.slots.free_download_places();
-        let partners = self.peers.values().filter(|peer| peer.is_partner()).count();
-        let free = free.min(width(partners).saturating_sub(out));
         if self.reading.is_empty() {
             return free;
         }

@@ -37,10 +37,6 @@ const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Uploads, and downloads, of one task at once with few neighbours: each block then takes less time on its way, which is
-/// what a small swarm waits for.
-const FEW_TRANSFERS: usize = 4;
-
 /// A neighbour that wants blocks and is not heard of for this long may be dead.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -292,9 +288,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Uploads, and downloads, of a task at once with so many partners. With many of them more transfers find each other.
-fn width(partners: usize) -> usize {
-    (partners * 2 / 3).max(FEW_TRANSFERS)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::neighbour::{Declined, Neighbour, Upload};
-use super::{MAX_NEIGHBOURS, Session, width};
+use super::{MAX_NEIGHBOURS, Session};
 use crate::context::Context;
 use crate::ids::BlockIndex;
 use crate::message::{Cancel, DeclineReason, Grant, Message, Want};
@@ -68,22 +68,17 @@ impl Session {
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
         let held = self.have.len();
-        let (mut partners, mut out) = (0, 0);
-        let mut willing: Vec<(&PeerId, &Neighbour)> = Vec::new();
-        for (id, peer) in &self.peers {
-            out += peer.uploads.len();
-            if !peer.is_partner() {
-                continue;
-            }
-            partners += 1;
-            if peer.wants
-                && peer.uploads.len() < cx.slots.uploads_per_peer()
-                && peer.accepts_offers(cx.now, held)
-            {
-                willing.push((id, peer));
-            }
-        }
-        if willing.is_empty() || out >= width(partners) {
+        let willing: Vec<(&PeerId, &Neighbour)> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                peer.is_partner()
+                    && peer.wants
+                    && peer.uploads.len() < cx.slots.uploads_per_peer()
+                    && peer.accepts_offers(cx.now, held)
+            })
+            .collect();
+        if willing.is_empty() {
             return None;
         }
         let fastest = self.fastest_rate(cx.now);
