@@ -27,6 +27,9 @@ use crate::upstream::copy;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 /// How long an upstream may send nothing before it is asked once more.
 const SILENCE: Duration = Duration::from_secs(30);
+/// What the upstream gives instead of a node that stands still, before the node is tried again; doubled each time. A
+/// whole cluster that stands still must not become as many copies.
+const FIRST_HOLE_BYTES: u64 = 4 * 1024 * 1024;
 /// Tries in a row without a byte.
 const MAX_TRIES: u32 = 6;
 /// The pause after the first; doubled each time.
@@ -37,10 +40,24 @@ const MAX_REDIRECTS: usize = 5;
 /// Bytes of one answer, in their order.
 pub(crate) struct Pour {
     source: Source,
-    from: From,
+    /// Until it can never go on.
+    node: Option<Box<ByteStream>>,
+    upstream: Option<Upstream>,
     at: u64,
     end: u64,
+    /// How much the upstream gives the next time that the node stands still.
+    hole: u64,
     tries: u32,
+}
+
+/// What is read from the upstream instead.
+#[derive(Default)]
+struct Upstream {
+    answer: Option<Body>,
+    /// Bytes of it that come before those wanted.
+    skip: u64,
+    /// Behind the last byte wanted of it.
+    until: u64,
 }
 
 /// Whom to ask if the node cannot go on.
@@ -51,11 +68,6 @@ struct Source {
     request: Request<()>,
     /// What the upstream must still call it, where that identifies the bytes.
     etag: Option<HeaderValue>,
-}
-
-enum From {
-    Node(Box<ByteStream>),
-    Upstream(Option<Body>, u64),
 }
 
 impl Pour {
@@ -74,9 +86,11 @@ impl Pour {
                 request,
                 etag,
             },
-            from: From::Node(Box::new(node)),
+            node: Some(Box::new(node)),
+            upstream: None,
             at: range.start,
             end: range.end,
+            hole: FIRST_HOLE_BYTES,
             tries: 0,
         }
     }
@@ -90,8 +104,16 @@ impl Pour {
 
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         while self.at < self.end {
-            let bytes = match &mut self.from {
-                From::Node(node) => match node.next().await {
+            let bytes = if self.upstream.is_some() {
+                match self.next_of_upstream().await? {
+                    Some(bytes) => bytes,
+                    None => continue,
+                }
+            } else {
+                let Some(node) = &mut self.node else {
+                    return Err("neither the node nor the upstream goes on".into());
+                };
+                match node.next().await {
                     Ok(Some(bytes)) => {
                         self.source.shared.stats.blob_bytes.add(bytes.len() as u64);
                         bytes
@@ -101,11 +123,7 @@ impl Pour {
                         self.leave_node(&error)?;
                         continue;
                     }
-                },
-                From::Upstream(..) => match self.next_of_upstream().await? {
-                    Some(bytes) => bytes,
-                    None => continue,
-                },
+                }
             };
             self.at += bytes.len() as u64;
             return Ok(Some(bytes));
@@ -113,7 +131,7 @@ impl Pour {
         Ok(None)
     }
 
-    /// The node cannot go on: the upstream shall, from the same byte.
+    /// The node cannot go on: the upstream shall, from the same byte. A node that only stands still is tried again later.
     fn leave_node(&mut self, error: &StreamError) -> Result<(), BodyError> {
         let is_rotten = matches!(
             error,
@@ -126,17 +144,34 @@ impl Pour {
         }
         info!(host = %self.source.origin.authority, at, %error, "the upstream itself goes on with an answer");
         self.source.shared.stats.fallbacks.add(1);
-        self.from = From::Upstream(None, 0);
+        let mut until = self.end;
+        if matches!(error, StreamError::Stalled(_)) {
+            until = until.min(at.saturating_add(self.hole));
+            self.hole = self.hole.saturating_mul(2);
+        } else {
+            self.node = None;
+        }
+        self.upstream = Some(Upstream {
+            until,
+            ..Upstream::default()
+        });
         Ok(())
     }
 
     /// The next bytes of the upstream; `None` if it is to be asked again.
     async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let wanted = self.end - self.at;
-        let From::Upstream(answer, skip) = &mut self.from else {
+        let Some(upstream) = &mut self.upstream else {
             return Ok(None);
         };
-        let Some(body) = answer else {
+        if self.at >= upstream.until {
+            self.upstream = None;
+            if let Some(node) = &mut self.node {
+                node.skip_to(self.at);
+            }
+            return Ok(None);
+        }
+        let until = upstream.until;
+        let Some(body) = &mut upstream.answer else {
             if self.tries >= MAX_TRIES {
                 return Err("the upstream does not go on either".into());
             }
@@ -144,24 +179,25 @@ impl Pour {
                 sleep(FIRST_PAUSE * (1 << self.tries)).await;
             }
             self.tries += 1;
-            if let Some((body, skip)) = self.source.ask(self.at, self.end).await {
-                self.from = From::Upstream(Some(body), skip);
+            if let Some((body, skip)) = self.source.ask(self.at, until).await {
+                upstream.answer = Some(body);
+                upstream.skip = skip;
             }
             return Ok(None);
         };
         let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await else {
-            *answer = None;
+            upstream.answer = None;
             return Ok(None);
         };
         let Ok(mut bytes) = frame.into_data() else {
             return Ok(None);
         };
-        let skipped = usize::try_from(*skip)
+        let skipped = usize::try_from(upstream.skip)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
         drop(bytes.split_to(skipped));
-        *skip -= skipped as u64;
-        bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        upstream.skip -= skipped as u64;
+        bytes.truncate(usize::try_from(until - self.at).unwrap_or(usize::MAX));
         if bytes.is_empty() {
             return Ok(None);
         }

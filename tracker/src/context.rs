@@ -7,6 +7,7 @@ use dfnode_gossip::{Now, PeerId};
 use crate::local::Verify;
 use crate::message::Message;
 use crate::output::{BlameReason, Output};
+use crate::slots::Slots;
 use crate::view::View;
 
 /// Chance from a seed: equal seed, equal run.
@@ -37,62 +38,6 @@ impl Chance {
     pub(crate) fn choose<T: Copy>(&mut self, among: &[T]) -> Option<T> {
         let at = usize::try_from(self.below(among.len() as u64)).ok()?;
         among.get(at).copied()
-    }
-}
-
-/// Transfers that this host has under way, over all tasks.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    uploads: usize,
-    max_uploads: usize,
-    downloads: usize,
-    max_downloads: usize,
-}
-
-impl Slots {
-    pub(crate) const fn new(max_uploads: usize, max_downloads: usize) -> Self {
-        Self {
-            uploads: 0,
-            max_uploads,
-            downloads: 0,
-            max_downloads,
-        }
-    }
-
-    pub(crate) const fn uploads(&self) -> usize {
-        self.uploads
-    }
-
-    pub(crate) const fn downloads(&self) -> usize {
-        self.downloads
-    }
-
-    pub(crate) const fn can_upload(&self) -> bool {
-        self.uploads < self.max_uploads
-    }
-
-    pub(crate) const fn uploads_per_peer(&self) -> usize {
-        self.max_uploads
-    }
-
-    pub(crate) const fn take_upload(&mut self) {
-        self.uploads += 1;
-    }
-
-    pub(crate) const fn free_uploads(&mut self, count: usize) {
-        self.uploads = self.uploads.saturating_sub(count);
-    }
-
-    pub(crate) const fn free_download_places(&self) -> usize {
-        self.max_downloads.saturating_sub(self.downloads)
-    }
-
-    pub(crate) const fn take_download(&mut self) {
-        self.downloads += 1;
-    }
-
-    pub(crate) const fn free_downloads(&mut self, count: usize) {
-        self.downloads = self.downloads.saturating_sub(count);
     }
 }
 

@@ -18,6 +18,7 @@ mod output;
 mod reads;
 mod registration;
 mod session;
+mod slots;
 mod task;
 mod tracker;
 mod view;

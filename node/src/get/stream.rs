@@ -108,6 +108,12 @@ impl ByteStream {
         self.at
     }
 
+    /// Goes on at `at`: its reader has what lies before from elsewhere.
+    pub fn skip_to(&mut self, at: u64) {
+        self.at = self.at.max(at);
+        self.readable = self.readable.max(self.at);
+    }
+
     /// How many bytes came from where, so far.
     pub const fn progress(&self) -> &GetProgress {
         &self.seen

@@ -2,13 +2,18 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use dfnode_node::source::trusting;
 use reqwest::{Client, StatusCode};
 
 use crate::registry::{Internet, Kind, Registry, content};
 use crate::world::{World, collect};
 
 fn client() -> Client {
-    Client::builder().no_proxy().build().unwrap()
+    Client::builder()
+        .tls_backend_preconfigured(trusting([]).unwrap())
+        .no_proxy()
+        .build()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfnode_node::cluster_key::{ClusterKeys, Token};
+use dfnode_node::source::trusting;
 use dfnode_node::{Config as NodeConfig, Handle, Node};
 use dfnode_proxy::{Ca, Config, Proxy};
-use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 
 use crate::registry::{Internet, Kind, Registry};
@@ -119,22 +120,23 @@ impl Host {
 
     /// A client that goes through the proxy and trusts it alone: what it is shown is the proxy's certificate.
     pub(crate) fn client(&self) -> Client {
-        let ca = Certificate::from_pem(self.ca.pem().as_bytes()).unwrap();
-        self.builder().tls_certs_only([ca]).build().unwrap()
+        self.client_trusting(self.ca.pem().as_bytes())
     }
 
     /// A client that goes through the proxy and does not trust it.
     pub(crate) fn stranger(&self, internet: &Internet) -> Client {
-        let ca = Certificate::from_pem(&internet.pem()).unwrap();
-        self.builder().tls_certs_only([ca]).build().unwrap()
+        self.client_trusting(&internet.pem())
     }
 
-    fn builder(&self) -> ClientBuilder {
+    fn client_trusting(&self, pem: &[u8]) -> Client {
         let proxy = reqwest::Proxy::all(format!("http://{}", self.addr())).unwrap();
         Client::builder()
+            .tls_backend_preconfigured(trusting([pem]).unwrap())
             .proxy(proxy)
             .redirect(reqwest::redirect::Policy::none())
             .timeout(PATIENCE)
+            .build()
+            .unwrap()
     }
 
     /// GETs a URL without credentials.

@@ -12,7 +12,7 @@ use dfnode_gossip::{Event, EventKind, Member, Now, PeerId};
 
 use self::tasks::Tasks;
 use crate::blocks::BlockSet;
-use crate::context::{Chance, Context, Slots};
+use crate::context::{Chance, Context};
 use crate::events::Progress;
 use crate::home::{Homes, SourceRules};
 use crate::ids::{BlockDigest, BlockIndex, TaskId};
@@ -22,6 +22,7 @@ use crate::meta::Meta;
 use crate::output::{BlameReason, Output};
 use crate::reads::Unsigned;
 use crate::session::Arrival;
+use crate::slots::{Places, Slots};
 use crate::task::{Task, Wish};
 use crate::tracker::{PieceReport, Tracker};
 use crate::view::View;
@@ -172,7 +173,10 @@ impl LocalTracker {
                 readers: config.source_readers.max(1),
             }),
             holders: BTreeMap::new(),
-            slots: Slots::new(config.upload_slots.max(1), config.download_slots.max(1)),
+            slots: Slots {
+                uploads: Places::new(config.upload_slots.max(1)),
+                downloads: Places::new(config.download_slots.max(1)),
+            },
             chance: Chance::new(seed),
             outputs: VecDeque::new(),
             to_self: VecDeque::new(),
@@ -369,12 +373,12 @@ impl LocalTracker {
 
     /// Uploads that this host has offered or under way, over all tasks.
     pub const fn uploads(&self) -> usize {
-        self.slots.uploads()
+        self.slots.uploads.taken()
     }
 
     /// Blocks that this host waits for, over all tasks.
     pub const fn downloads(&self) -> usize {
-        self.slots.downloads()
+        self.slots.downloads.taken()
     }
 
     /// Tasks for which this node acts as the home.

@@ -56,7 +56,7 @@ impl Session {
         self.counts.down(&lost.have);
         self.short = true;
         self.forget_asked_digests(cx.now);
-        cx.slots.free_uploads(lost.uploads.len());
+        cx.slots.uploads.give_back(&self.task, lost.uploads.len());
         for upload in lost.uploads.values() {
             if let Upload::Sending { block, .. } = upload {
                 cx.out.push_back(Output::StopSend {

@@ -68,7 +68,7 @@ impl Session {
         };
         self.wanted.entry(block).or_default().push(wanted);
         self.out.insert(block);
-        cx.slots.take_download();
+        cx.slots.downloads.take(self.task);
         if let Some(known) = self.peers.get_mut(&from) {
             known.inbound += 1;
         }
@@ -213,7 +213,7 @@ impl Session {
             self.wanted.remove(&block);
             self.out.remove(block);
         }
-        cx.slots.free_downloads(1);
+        cx.slots.downloads.give_back(&self.task, 1);
         if let Some(known) = self.peers.get_mut(from) {
             known.inbound = known.inbound.saturating_sub(1);
         }
@@ -227,7 +227,7 @@ impl Session {
         };
         self.out.remove(block);
         for one in self.wanted.remove(&block).unwrap_or_default() {
-            cx.slots.free_downloads(1);
+            cx.slots.downloads.give_back(&self.task, 1);
             if let Some(known) = self.peers.get_mut(&one.from) {
                 known.inbound = known.inbound.saturating_sub(1);
             }
@@ -310,7 +310,7 @@ impl Session {
     /// of a source gets of the source's.
     fn free_places(&self, cx: &Context<'_>) -> usize {
         let out = self.out.len() as usize;
-        let free = cx.slots.free_download_places();
+        let free = cx.slots.downloads.free(&self.task);
         if self.reading.is_empty() {
             return free;
         }

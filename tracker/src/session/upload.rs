@@ -32,7 +32,7 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
-        while cx.slots.can_upload() {
+        while cx.slots.uploads.free(&self.task) > 0 {
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
@@ -52,7 +52,7 @@ impl Session {
             );
             // Each neighbour is nudged towards another block, or a crowd would fetch one block over and over.
             self.count_sent(suggested, true);
-            cx.slots.take_upload();
+            cx.slots.uploads.take(self.task);
             cx.send(
                 peer,
                 Message::Offer(Grant {
@@ -74,7 +74,7 @@ impl Session {
             .filter(|(_, peer)| {
                 peer.is_partner()
                     && peer.wants
-                    && peer.uploads.len() < cx.slots.uploads_per_peer()
+                    && peer.uploads.len() < cx.slots.uploads.max()
                     && peer.accepts_offers(cx.now, held)
             })
             .collect();
@@ -166,7 +166,7 @@ impl Session {
         if !offered || !holds {
             if offered {
                 known.uploads.remove(&want.grant);
-                cx.slots.free_uploads(1);
+                cx.slots.uploads.give_back(&self.task, 1);
             }
             let refusal = Cancel {
                 task: self.task,
@@ -210,7 +210,7 @@ impl Session {
         let Some(Upload::Offered { suggested, .. }) = known.uploads.remove(&grant) else {
             return;
         };
-        cx.slots.free_uploads(1);
+        cx.slots.uploads.give_back(&self.task, 1);
         known.declined = Some(match reason {
             DeclineReason::Nothing => Declined::Nothing {
                 held,
@@ -290,7 +290,7 @@ impl Session {
             .map(|(grant, _)| *grant);
         let Some(grant) = grant else { return false };
         known.uploads.remove(&grant);
-        cx.slots.free_uploads(1);
+        cx.slots.uploads.give_back(&self.task, 1);
         true
     }
 
@@ -303,12 +303,14 @@ impl Session {
         known
             .uploads
             .retain(|_, upload| matches!(upload, Upload::Sending { .. }));
-        cx.slots.free_uploads(before - known.uploads.len());
+        cx.slots
+            .uploads
+            .give_back(&self.task, before - known.uploads.len());
     }
 
     pub(super) fn cancel_all_uploads(&mut self, cx: &mut Context<'_>) {
         for (id, peer) in &mut self.peers {
-            cx.slots.free_uploads(peer.uploads.len());
+            cx.slots.uploads.give_back(&self.task, peer.uploads.len());
             for upload in std::mem::take(&mut peer.uploads).values() {
                 if let Upload::Sending { block, .. } = upload {
                     cx.out.push_back(Output::StopSend {
@@ -334,7 +336,7 @@ impl Session {
             }
             peer.silent = true;
             self.short = true;
-            cx.slots.free_uploads(peer.uploads.len());
+            cx.slots.uploads.give_back(&self.task, peer.uploads.len());
             for upload in std::mem::take(&mut peer.uploads).values() {
                 if let Upload::Sending { block, .. } = upload {
                     cx.out.push_back(Output::StopSend {
