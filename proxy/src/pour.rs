@@ -48,6 +48,8 @@ pub(crate) struct Pour {
     /// How much the upstream gives the next time that the node stands still.
     hole: u64,
     tries: u32,
+    /// Whether the upstream did not go on either since the last byte.
+    is_last_try: bool,
 }
 
 /// What is read from the upstream instead.
@@ -92,6 +94,7 @@ impl Pour {
             end: range.end,
             hole: FIRST_HOLE_BYTES,
             tries: 0,
+            is_last_try: false,
         }
     }
 
@@ -126,7 +129,12 @@ impl Pour {
                 }
             };
             self.at += bytes.len() as u64;
+            self.is_last_try = false;
             return Ok(Some(bytes));
+        }
+        if let Some(node) = &mut self.node {
+            // What the upstream gave at the end the node still fetches, and checks the whole.
+            node.skip_to(self.end);
         }
         Ok(None)
     }
@@ -158,28 +166,42 @@ impl Pour {
         Ok(())
     }
 
+    fn return_to_node(&mut self) {
+        self.upstream = None;
+        self.tries = 0;
+        if let Some(node) = &mut self.node {
+            node.skip_to(self.at);
+        }
+    }
+
     /// The next bytes of the upstream; `None` if it is to be asked again.
     async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
         let Some(upstream) = &mut self.upstream else {
             return Ok(None);
         };
         if self.at >= upstream.until {
-            self.upstream = None;
-            if let Some(node) = &mut self.node {
-                node.skip_to(self.at);
-            }
+            self.return_to_node();
             return Ok(None);
         }
         let until = upstream.until;
         let Some(body) = &mut upstream.answer else {
             if self.tries >= MAX_TRIES {
-                return Err("the upstream does not go on either".into());
+                if self.node.is_none() || std::mem::replace(&mut self.is_last_try, true) {
+                    return Err("the upstream does not go on either".into());
+                }
+                self.return_to_node();
+                return Ok(None);
             }
             if self.tries > 0 {
                 sleep(FIRST_PAUSE * (1 << self.tries)).await;
             }
             self.tries += 1;
-            if let Some((body, skip)) = self.source.ask(self.at, until).await {
+            let asked = timeout(SILENCE, self.source.ask(self.at, until)).await;
+            if let Ok(Some((body, skip))) = asked {
+                if skip > 0 {
+                    // It gives no parts: each further hole would cost all that comes before.
+                    upstream.until = self.end;
+                }
                 upstream.answer = Some(body);
                 upstream.skip = skip;
             }

@@ -229,7 +229,6 @@ impl Shared {
     }
 }
 
-/// Whom upstreams' certificates may come from.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         let accepted = tokio::select! {

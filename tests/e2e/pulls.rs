@@ -132,3 +132,31 @@ fn a_crowd_that_pulls_at_once_costs_the_registry_one_copy() {
         shelf.big.wire_bytes()
     );
 }
+
+#[test]
+fn while_the_node_is_down_a_proxys_clients_are_told_and_a_mirrors_go_to_the_registry() {
+    let Some(_turn) = take_turn(&programs()) else {
+        return;
+    };
+    let mut lab = Lab::new(2, Shape::Unshaped, Shape::Unshaped);
+    let registries = Registries::open(&mut lab);
+    let shelf = Shelf::fill(&registries);
+    let mut proxied = Engines::new(&lab.hosts()[0], Way::Proxy);
+    let mut mirrored = Engines::new(&lab.hosts()[1], Way::Mirror);
+    for client in Client::ALL {
+        let refused = proxied.pull(client, "registry.test/test/one", None);
+        let refused = refused.expect_err("nothing listens where the engine was sent");
+        let told = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(told.contains("connection refused"), "{client:?}: {told}");
+        let name = match client {
+            Client::Ctr | Client::Cri => "registry.test/test/one",
+            Client::Docker | Client::Podman | Client::Skopeo | Client::Buildah => "library/one",
+        };
+        let image = if name == "library/one" {
+            &shelf.library
+        } else {
+            &shelf.one
+        };
+        pull(&mut mirrored, client, name, image, None);
+    }
+}

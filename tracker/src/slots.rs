@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::ids::TaskId;
 
-/// Even a crowded host carries each task on: beyond its places, one transfer a task, up to so many times its places.
+/// A task that comes to a host without free places does not wait: beyond its places the host has one transfer for each
+/// such task, up to so many times its places in all.
 const CROWD: usize = 4;
 
 /// The places of one direction. A task whose transfer ends would otherwise take its place again at once, and small
@@ -41,7 +42,7 @@ impl Places {
             return usize::from(self.taken < self.max * CROWD);
         }
         let tasks = self.by_task.len() + usize::from(own == 0);
-        let share = (self.max / tasks).max(1);
+        let share = self.max.div_ceil(tasks);
         share
             .saturating_sub(own)
             .min(self.max.saturating_sub(self.taken))
@@ -50,6 +51,11 @@ impl Places {
     pub(crate) fn take(&mut self, task: TaskId) {
         self.taken += 1;
         *self.by_task.entry(task).or_default() += 1;
+    }
+
+    /// The task is gone, with all that it had.
+    pub(crate) fn forget(&mut self, task: &TaskId) {
+        self.taken -= self.by_task.remove(task).unwrap_or_default();
     }
 
     pub(crate) fn give_back(&mut self, task: &TaskId, count: usize) {
@@ -70,6 +76,14 @@ impl Places {
 pub(crate) struct Slots {
     pub(crate) uploads: Places,
     pub(crate) downloads: Places,
+}
+
+impl Slots {
+    /// The task is gone.
+    pub(crate) fn forget(&mut self, task: &TaskId) {
+        self.uploads.forget(task);
+        self.downloads.forget(task);
+    }
 }
 
 #[cfg(test)]

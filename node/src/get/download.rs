@@ -169,7 +169,7 @@ impl Queue {
 }
 
 /// Sorts and joins what touches, so that a caller who sleeps costs no memory.
-fn merge_runs(mut runs: Vec<Range<u64>>) -> Vec<Range<u64>> {
+pub(super) fn merge_runs(mut runs: Vec<Range<u64>>) -> Vec<Range<u64>> {
     runs.sort_unstable_by_key(|run| run.start);
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(runs.len());
     for run in runs {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
+use super::download::merge_runs;
 use super::{Download, GetError, GetEvent, GetProgress, Started};
 
 /// Bytes read from the file at a time.
@@ -49,8 +51,10 @@ pub struct ByteStream {
     at: u64,
     /// Behind the last byte asked for; `None`: to the end.
     stop: Option<u64>,
-    /// Bytes before this one can be read.
+    /// Bytes from `at` to before this one can be read.
     readable: u64,
+    /// All that can be read.
+    runs: Vec<Range<u64>>,
     seen: GetProgress,
     patience: Duration,
     lingers: bool,
@@ -71,6 +75,7 @@ impl ByteStream {
             at: first,
             stop: last.map(|last| last.saturating_add(1)),
             readable: first,
+            runs: Vec::new(),
             seen: GetProgress::default(),
             patience,
             lingers: false,
@@ -112,6 +117,13 @@ impl ByteStream {
     pub fn skip_to(&mut self, at: u64) {
         self.at = self.at.max(at);
         self.readable = self.readable.max(self.at);
+        self.look();
+    }
+
+    /// Finds out how far it can be read from here.
+    fn look(&mut self) {
+        let here = self.runs.iter().find(|run| run.contains(&self.at));
+        self.readable = self.readable.max(here.map_or(self.at, |run| run.end));
     }
 
     /// How many bytes came from where, so far.
@@ -127,7 +139,7 @@ impl ByteStream {
         let mut deadline = Instant::now() + self.patience;
         loop {
             let end = self.end();
-            if end == Some(self.at) {
+            if end.is_some_and(|end| self.at >= end) {
                 return Ok(None);
             }
             let readable = end.map_or(self.readable, |end| self.readable.min(end));
@@ -178,13 +190,17 @@ impl ByteStream {
                 self.length = length;
                 self.file = Some(file.0);
             }
-            GetEvent::Progress(progress) => {
+            GetEvent::Progress(mut progress) => {
                 self.readable = self.readable.max(progress.contiguous);
+                self.runs.append(&mut progress.runs);
+                self.runs = merge_runs(std::mem::take(&mut self.runs));
+                self.look();
                 self.seen = progress;
             }
             GetEvent::Restarted => {
                 self.file = None;
                 self.readable = self.at;
+                self.runs.clear();
                 self.seen.done_bytes = 0;
             }
             GetEvent::Done(summary) => {
@@ -289,6 +305,26 @@ mod tests {
         sender.send(GetEvent::Restarted).unwrap();
         sender.send(started(b"abcdefghij", 2)).unwrap();
         assert!(matches!(stream.next().await, Err(StreamError::Changed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_has_a_hole_from_elsewhere_goes_on_behind_it() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        let parts = GetProgress {
+            done_bytes: 7,
+            contiguous: 2,
+            runs: vec![0..2, 5..10],
+            ..GetProgress::default()
+        };
+        sender.send(GetEvent::Progress(parts)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "01");
+        assert!(matches!(stream.next().await, Err(StreamError::Stalled(_))));
+        stream.skip_to(4);
+        assert!(matches!(stream.next().await, Err(StreamError::Stalled(_))));
+        stream.skip_to(5);
+        assert_eq!(stream.next().await.unwrap().unwrap(), "56789");
+        assert_eq!(stream.next().await.unwrap(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,8 +26,8 @@ static ROOTS: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
 /// Why no further root of trust can be had.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// It is no certificate.
-    #[error("the file given with --cacert holds no PEM certificate")]
+    /// It is no certificate, or one that cannot be used.
+    #[error("the file given with --cacert holds no PEM certificate, or one that cannot be used")]
     Certificate,
     /// The TLS library does not start.
     #[error("cannot set up TLS: {0}")]
@@ -47,8 +47,8 @@ pub fn trusting<'a>(pems: impl IntoIterator<Item = &'a [u8]>) -> Result<ClientCo
     for pem in pems {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let found = found.map_err(|_| TrustError::Certificate)?;
-        let (added, _) = roots.add_parsable_certificates(found);
-        if added == 0 {
+        let (added, unusable) = roots.add_parsable_certificates(found);
+        if added == 0 || unusable > 0 {
             return Err(TrustError::Certificate);
         }
     }

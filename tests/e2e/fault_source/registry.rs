@@ -14,6 +14,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -37,7 +38,10 @@ pub(super) struct Shelves(Storage);
 pub(super) fn tls(certificate: &Path, key: &Path) -> ServerConfig {
     let certificate = CertificateDer::from_pem_file(certificate).unwrap();
     let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    ServerConfig::builder()
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap()

@@ -411,6 +411,7 @@ impl Tracker for LocalTracker {
                 .find(|(_, task)| !task.is_wanted() && task.session.have.is_empty());
             if let Some(idle) = idle.map(|(idle, _)| *idle) {
                 self.tasks.remove(&idle);
+                self.slots.forget(&idle);
             }
         }
         let task = self.tasks.get_or_begin(now, id);

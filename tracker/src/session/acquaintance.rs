@@ -50,6 +50,18 @@ impl Session {
 
     /// The link to a neighbour is gone, or it left the session, or it is isolated.
     pub(crate) fn lose(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        self.part(cx, peer);
+        self.offer(cx);
+    }
+
+    /// All neighbours are gone.
+    pub(crate) fn lose_all(&mut self, cx: &mut Context<'_>) {
+        while let Some(peer) = self.peers.keys().next().copied() {
+            self.part(cx, &peer);
+        }
+    }
+
+    fn part(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
         let Some(lost) = self.peers.remove(peer) else {
             return;
         };
@@ -67,7 +79,6 @@ impl Session {
             }
         }
         self.release_wanted_of(cx, peer);
-        self.offer(cx);
     }
 
     pub(super) fn greet(&mut self, cx: &mut Context<'_>, peer: PeerId) {

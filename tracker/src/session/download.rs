@@ -17,6 +17,9 @@ const HEDGE_FACTOR: u32 = 4;
 /// And never sooner than this.
 const MIN_HEDGE: Duration = Duration::from_millis(300);
 
+/// The blocks of one sender leave one after the other: while some come, one may wait for so many times the patience.
+const QUEUE: u32 = 12;
+
 /// A block that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
@@ -134,12 +137,19 @@ impl Session {
     /// Bytes of a wanted block arrived.
     pub(crate) fn handle_flow(&mut self, now: Now, from: &PeerId, block: BlockIndex) {
         self.heard(now, from);
+        self.note_flow(now, from);
         if let Some(asked) = self
             .wanted
             .get_mut(&block)
             .and_then(|asked| asked.iter_mut().find(|one| one.from == *from))
         {
             asked.last_byte = now;
+        }
+    }
+
+    fn note_flow(&mut self, now: Now, from: &PeerId) {
+        if let Some(known) = self.peers.get_mut(from) {
+            known.last_flow = now;
         }
     }
 
@@ -153,6 +163,7 @@ impl Session {
         digest: BlockDigest,
     ) -> Arrival {
         self.heard(cx.now, &from);
+        self.note_flow(cx.now, &from);
         let asked = self.unwant_from(cx, &from, block);
         let current = self.meta.as_ref().map(|meta| meta.version) == Some(version);
         let Some(expected) = self
@@ -270,11 +281,19 @@ impl Session {
     /// Gives up on wanted blocks of which no byte came for too long.
     pub(super) fn end_silent_wants(&mut self, cx: &mut Context<'_>) {
         let patience = FLOW_PATIENCE.max(self.service * 2);
+        let silent_for = |since: Now| cx.now.saturating_since(since);
         let overdue: Vec<(BlockIndex, PeerId)> = self
             .wanted
             .iter()
             .flat_map(|(block, asked)| asked.iter().map(|one| (*block, *one)))
-            .filter(|(_, one)| cx.now.saturating_since(one.last_byte) >= patience)
+            .filter(|(_, one)| {
+                let line_stands = self
+                    .peers
+                    .get(&one.from)
+                    .is_none_or(|peer| silent_for(peer.last_flow) >= patience);
+                let silent = silent_for(one.last_byte);
+                silent >= patience && (line_stands || silent >= patience * QUEUE)
+            })
             .map(|(block, one)| (block, one.from))
             .collect();
         for (block, from) in overdue {

@@ -84,6 +84,8 @@ pub(super) struct Neighbour {
     /// Since when news is kept back from it.
     pub(super) untold_since: Option<Now>,
     pub(super) last_heard: Now,
+    /// When bytes of a block last came from it.
+    pub(super) last_flow: Now,
     /// Silent for too long: not counted on until it speaks again.
     pub(super) silent: bool,
 }
@@ -105,6 +107,7 @@ impl Neighbour {
             told: 0,
             untold_since: None,
             last_heard: now,
+            last_flow: now,
             silent: false,
         }
     }

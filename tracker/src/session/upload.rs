@@ -207,9 +207,11 @@ impl Session {
         let Some(known) = self.peers.get_mut(&from) else {
             return;
         };
-        let Some(Upload::Offered { suggested, .. }) = known.uploads.remove(&grant) else {
+        let Some(Upload::Offered { suggested, .. }) = known.uploads.get(&grant) else {
             return;
         };
+        let suggested = *suggested;
+        known.uploads.remove(&grant);
         cx.slots.uploads.give_back(&self.task, 1);
         known.declined = Some(match reason {
             DeclineReason::Nothing => Declined::Nothing {

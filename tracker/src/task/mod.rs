@@ -262,10 +262,11 @@ impl Task {
             cx.send(home, Message::Leave(self.id));
         }
         let partners: Vec<PeerId> = self.session.neighbours().collect();
-        for peer in partners {
-            cx.send(peer, Message::Bye(self.id));
-            self.session.lose(cx, &peer);
+        for peer in &partners {
+            cx.send(*peer, Message::Bye(self.id));
         }
+        self.session.lose_all(cx);
+        cx.slots.forget(&self.id);
     }
 
     /// A peer is isolated. What it signed holds on, unless it signed what is false: who alters what it relays
