@@ -330,6 +330,7 @@ impl Session {
     fn free_places(&self, cx: &Context<'_>) -> usize {
         let out = self.out.len() as usize;
         let free = cx.slots.downloads.free(&self.task);
+        let free = free.min(self.width().saturating_sub(out));
         if self.reading.is_empty() {
             return free;
         }

@@ -37,6 +37,14 @@ const TICK: Duration = Duration::from_millis(50);
 /// Without a byte on a wanted block for this long, it is asked of somebody else.
 pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Uploads, and downloads, of one task at once with few neighbours whose answers come at once: each block then takes
+/// less time on its way, which is what a small swarm waits for.
+const FEW_TRANSFERS: usize = 4;
+/// One more for each such time that an offer waits for its answer: the link must not wait with it.
+const ANSWER_STEP: Duration = Duration::from_millis(1);
+/// How long an offer is taken to wait before the first was answered.
+const FIRST_ANSWER: Duration = Duration::from_millis(4);
+
 /// A neighbour that wants blocks and is not heard of for this long may be dead.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -69,6 +77,8 @@ pub(crate) struct Session {
     /// How often this node sent each block: rare blocks are suggested in turn.
     sent: BTreeMap<BlockIndex, u32>,
     service: Duration,
+    /// How long offers wait for their answers.
+    answer: Duration,
     /// Whether this node has signed digests of this version.
     signs: bool,
     /// Whether neighbours were lost or fell silent since there were last enough of them.
@@ -98,6 +108,7 @@ impl Session {
             next_grant: 0,
             sent: BTreeMap::new(),
             service: Duration::from_millis(100),
+            answer: FIRST_ANSWER,
             signs: false,
             short: false,
         }
@@ -256,6 +267,14 @@ impl Session {
             known.last_heard = now;
             known.silent = false;
         }
+    }
+
+    /// Uploads, and downloads, of this task at once. With many neighbours more transfers find each other.
+    fn width(&self) -> usize {
+        let partners = self.peers.values().filter(|peer| peer.is_partner()).count();
+        let waiting = self.answer.as_micros() / ANSWER_STEP.as_micros();
+        let few = FEW_TRANSFERS.saturating_add(usize::try_from(waiting).unwrap_or(usize::MAX));
+        few.max(partners * 2 / 3)
     }
 
     fn arm_tick(&mut self, now: Now) {

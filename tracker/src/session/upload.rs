@@ -32,7 +32,12 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
+        let width = self.width();
         while cx.slots.uploads.free(&self.task) > 0 {
+            let out: usize = self.peers.values().map(|peer| peer.uploads.len()).sum();
+            if out >= width {
+                return;
+            }
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
@@ -184,7 +189,8 @@ impl Session {
                 since: cx.now,
             },
         );
-        if let Some(Upload::Offered { suggested, .. }) = before {
+        if let Some(Upload::Offered { suggested, since }) = before {
+            self.note_answer(cx.now.saturating_since(since));
             self.count_sent(suggested, false);
         }
         self.count_sent(Some(want.block), true);
@@ -224,6 +230,10 @@ impl Session {
         });
         self.count_sent(suggested, false);
         self.offer(cx);
+    }
+
+    fn note_answer(&mut self, took: Duration) {
+        self.answer = (self.answer * 7 + took) / 8;
     }
 
     fn count_sent(&mut self, block: Option<BlockIndex>, up: bool) {
