@@ -5,13 +5,12 @@ use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Beyond this many, threads wake each other more than they work: each carries several Gbit/s.
+/// More were not tried.
 const MAX_WORKERS: usize = 8;
 
 /// A runtime for a node: half of the host's processors, for the other half is there for what the host is for.
 ///
-/// Waking a further thread costs more than a small node's work itself: on two processors, one worker takes 8 % less
-/// processor time for each byte than two.
+/// Waking a further thread costs time too: docs/benchmarks.md compares one and two on two processors.
 ///
 /// # Errors
 /// When the system gives no more threads.
