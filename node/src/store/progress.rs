@@ -61,10 +61,17 @@ impl Progress {
         if absent == block {
             offset
         } else {
-            self.layout
-                .range_of(BlockIndex(absent.0 - 1))
-                .end
-                .max(offset)
+            let end = self.layout.range_of(BlockIndex(absent.0 - 1)).end;
+            end.min(self.certain_to()).max(offset)
+        }
+    }
+
+    /// Up to where a written block is known to fill its range: the last one of a stream that goes on may turn
+    /// out to be the end, and shorter.
+    fn certain_to(&self) -> u64 {
+        match (self.layout.length(), self.written.runs().last()) {
+            (None, Some(run)) => self.layout.range_of(BlockIndex(run.end - 1)).start,
+            _ => u64::MAX,
         }
     }
 
@@ -75,10 +82,13 @@ impl Progress {
 
     /// What lies in the file, as ranges of bytes, lowest first.
     pub fn byte_runs(&self) -> Vec<Range<u64>> {
+        let limit = self.certain_to();
         self.written
             .runs()
             .iter()
             .map(|run| self.layout.range_of_run(run))
+            .map(|run| run.start..run.end.min(limit))
+            .filter(|run| !run.is_empty())
             .collect()
     }
 }

@@ -85,13 +85,22 @@ async fn a_stream_learns_its_length_at_its_end() {
             .unwrap(),
         b"end"[..]
     );
-    let length = whole.len() as u64 + 3;
+    let progress = store.progress(task(1)).unwrap();
+    let shown = (progress.borrow().byte_runs(), progress.borrow().watermark());
+    let full = whole.len() as u64;
+    assert_eq!(
+        shown,
+        (vec![0..full], full),
+        "nothing behind the file's end"
+    );
+    let length = full + 3;
     meta.layout = meta.layout.ended_at(length);
     store
         .reserve(task(1), &meta, About::default())
         .await
         .unwrap();
-    assert!(store.progress(task(1)).unwrap().borrow().is_whole());
+    assert!(progress.borrow().is_whole());
+    assert_eq!(progress.borrow().byte_runs(), [0..length]);
     assert_eq!(store.stats().used_bytes, length);
     assert_eq!(
         store
