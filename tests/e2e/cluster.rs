@@ -79,6 +79,11 @@ impl<'lab> Cluster<'lab> {
         &self.nodes
     }
 
+    /// The nodes, each to be handled by itself.
+    pub(crate) fn into_nodes(self) -> Vec<Node<'lab>> {
+        self.nodes
+    }
+
     /// The node on the host of that number.
     pub(crate) fn node_mut(&mut self, place: usize) -> &mut Node<'lab> {
         &mut self.nodes[place]

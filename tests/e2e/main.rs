@@ -11,9 +11,11 @@
 )]
 
 mod authorisation;
+mod chaos;
 mod cluster;
 mod crowd;
 mod deaths;
+mod dice;
 mod disk;
 mod engines;
 mod engines_themselves;
@@ -35,6 +37,7 @@ mod pulls;
 mod quick_start;
 mod registries;
 mod secrets;
+mod setup;
 mod sizes;
 mod soak;
 mod source_faults;

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Node;
+use crate::dice::Dice;
 use crate::engines::PROXY;
 use crate::files::sha256_of;
 use crate::lab::{Host, Lab, Process, Shape, take_turn};
@@ -20,25 +21,6 @@ const MAX_RSS_BYTES: u64 = 256 << 20;
 const MORE_FILES: usize = 40;
 const CLIENTS: u64 = 8;
 
-/// A client's choices: equal seed, equal choices.
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `sides`.
-    fn roll(&mut self, sides: u64) -> u64 {
-        // splitmix64, as in `noise`.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
-    }
-}
-
 /// How a client fared.
 #[derive(Default)]
 struct Fared {
@@ -48,7 +30,7 @@ struct Fared {
 
 /// Reads blobs on `host` until `end`; every other read is cancelled somewhere and resumed later.
 fn pull_and_cancel(host: &Host, number: u64, blobs: &[(String, &Blob)], end: Instant) -> Fared {
-    let mut dice = Dice(number);
+    let mut dice = Dice::new(number);
     let file = host.dir().join(format!("client-{number}"));
     let log = host.dir().join(format!("client-{number}.log"));
     let mut fared = Fared::default();

@@ -18,7 +18,8 @@ pub(super) struct Containerd<'lab> {
     host: &'lab Host,
     way: Way,
     process: Process,
-    dir: PathBuf,
+    /// Where it looks for mirrors.
+    certs: PathBuf,
     socket: PathBuf,
 }
 
@@ -27,22 +28,26 @@ impl<'lab> Containerd<'lab> {
     pub(super) fn start(host: &'lab Host, way: Way) -> Self {
         let dir = host.dir().join("containerd");
         let socket = dir.join("containerd.sock");
+        let certs = match way {
+            Way::Settings => PathBuf::from("/etc/containerd/certs.d"),
+            Way::Native | Way::Proxy | Way::Mirror => dir.join("certs.d"),
+        };
         if way == Way::Mirror {
-            let folder = dir.join("certs.d/_default");
+            let folder = certs.join("_default");
             fs::create_dir_all(&folder).unwrap();
             let hosts =
                 format!("[host.\"http://{PROXY}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
             fs::write(folder.join("hosts.toml"), hosts).unwrap();
         }
         fs::create_dir_all(dir.join("certs.d")).unwrap();
-        fs::write(dir.join("config.toml"), configuration(&dir, &socket)).unwrap();
+        fs::write(dir.join("config.toml"), configuration(&certs, &socket)).unwrap();
         let mut daemon = command(host, way, "containerd");
         daemon.arg("--config").arg(dir.join("config.toml"));
         let containerd = Self {
             host,
             way,
             process: Process::start(&mut daemon, &dir.join("containerd.log")),
-            dir,
+            certs,
             socket,
         };
         containerd.wait_until_it_answers()
@@ -78,9 +83,8 @@ impl<'lab> Containerd<'lab> {
     /// `ctr images pull`, which fetches by itself; says the digest of the image's manifest.
     pub(super) fn ctr(&self, image: &str, user: Option<User>) -> Result<String, Box<Finished>> {
         let name = full_name(image);
-        let certs = self.dir.join("certs.d");
         let mut pull = self.client(self.way, &["images", "pull", "--hosts-dir"]);
-        pull.arg(certs);
+        pull.arg(&self.certs);
         if let Some(user) = user {
             pull.arg("--user")
                 .arg(format!("{}:{}", user.name, user.password));
@@ -114,7 +118,7 @@ fn full_name(image: &str) -> String {
     }
 }
 
-fn configuration(dir: &Path, socket: &Path) -> String {
+fn configuration(certs: &Path, socket: &Path) -> String {
     format!(
         r#"
 version = 2
@@ -126,6 +130,6 @@ state = "/run/containerd"
   config_path = "{}"
 "#,
         socket.display(),
-        dir.join("certs.d").display()
+        certs.display()
     )
 }

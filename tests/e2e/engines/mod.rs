@@ -38,18 +38,41 @@ pub(crate) enum Way {
     Proxy,
     /// By the host's node as a mirror; a registry that no mirror setting covers is reached natively.
     Mirror,
+    /// As the files in the host's `/etc` say, those of `dfnode setup` among them.
+    Settings,
 }
 
 impl Way {
-    /// The variables of an engine that goes this way.
-    fn environment(self) -> Vec<String> {
+    /// The variables of `program` on `host` when it goes this way.
+    fn environment(self, host: &Host, program: &str) -> Vec<String> {
         match self {
             Self::Native | Self::Mirror => Vec::new(),
             Self::Proxy => ["HTTPS_PROXY", "HTTP_PROXY"]
                 .map(|name| format!("{name}=http://{PROXY}"))
                 .to_vec(),
+            Self::Settings => match program {
+                "dockerd" => unit_environment(host, "docker"),
+                "containerd" => unit_environment(host, "containerd"),
+                _ => Vec::new(),
+            },
         }
     }
+}
+
+/// What systemd would give to `service`, from the pieces beside its unit.
+fn unit_environment(host: &Host, service: &str) -> Vec<String> {
+    let mut cat = host.command("sh");
+    cat.args(["-c", "cat /etc/systemd/system/$1.service.d/*.conf", "sh"]);
+    let text = Job::new({
+        cat.arg(service);
+        cat
+    })
+    .run()
+    .stdout;
+    text.lines()
+        .filter_map(|line| line.strip_prefix("Environment=\"")?.strip_suffix('"'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Who pulls.
@@ -132,7 +155,7 @@ impl<'lab> Engines<'lab> {
 pub(crate) fn command(host: &Host, way: Way, program: &str) -> Command {
     let mut command = host.command("env");
     command.args(["-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
-    command.args(way.environment()).arg(program);
+    command.args(way.environment(host, program)).arg(program);
     command
 }
 
