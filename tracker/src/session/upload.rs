@@ -361,3 +361,25 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TaskId;
+
+    #[test]
+    fn a_task_makes_the_more_transfers_the_longer_its_offers_wait() {
+        let mut session = Session::new(TaskId::from_bytes([7; 32]), Now::from_micros(0));
+        let widths = [0, 3, 20].map(|millis| {
+            for _ in 0..200 {
+                session.note_answer(Duration::from_millis(millis));
+            }
+            session.width()
+        });
+        assert_eq!(
+            widths,
+            [4, 6, 23],
+            "the mean comes near what is measured from below"
+        );
+    }
+}
