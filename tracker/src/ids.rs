@@ -243,7 +243,19 @@ impl BlockDigest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+
+    /// Enough of it to tell whether two nodes mean the same bytes.
+    pub const fn tag(&self) -> DigestTag {
+        let bytes = &self.0;
+        DigestTag([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ])
+    }
 }
+
+/// The first bytes of a [`BlockDigest`]: what is compared, not what is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestTag(pub [u8; 8]);
 
 impl fmt::Debug for BlockDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

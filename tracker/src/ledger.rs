@@ -6,7 +6,7 @@ use std::ops::Range;
 use dfnode_gossip::PeerId;
 
 use crate::blocks::BlockSet;
-use crate::ids::{BlockDigest, BlockIndex, VersionId};
+use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
 use crate::layout::MAX_BLOCKS;
 use crate::local::Verify;
 use crate::message::SignedBatch;
@@ -80,7 +80,7 @@ impl Ledger {
     /// Adds a batch that a peer sent. `Ok(None)` if it says nothing new.
     pub(crate) fn add(
         &mut self,
-        version: &VersionId,
+        (task, version): (&TaskId, &VersionId),
         blocks: Option<u32>,
         batch: SignedBatch,
         verify: Verify,
@@ -93,7 +93,7 @@ impl Ledger {
         if !fresh && self.agrees(&batch) {
             return Ok(None);
         }
-        let signed = SignedBatch::signing_bytes(&batch.version, batch.first, &batch.digests);
+        let signed = SignedBatch::signing_bytes(task, &batch.version, batch.first, &batch.digests);
         if !verify(&batch.signer, &signed, &batch.signature) {
             return Err(BadBatch::Signature);
         }
@@ -172,6 +172,7 @@ mod tests {
             .map(|bytes| BlockDigest::of(bytes))
             .collect();
         let signature = key.sign(&SignedBatch::signing_bytes(
+            &TASK,
             &version,
             BlockIndex(first),
             &digests,
@@ -185,6 +186,8 @@ mod tests {
         }
     }
 
+    const TASK: TaskId = TaskId::from_bytes([7; 32]);
+
     fn version() -> VersionId {
         VersionId::derive("etag", b"1")
     }
@@ -194,7 +197,17 @@ mod tests {
         let mut batch = signed(&SigningKey::from_bytes(&[1; 32]), 0, &[b"a", b"b"]);
         batch.digests[1] = BlockDigest::of(b"c");
         assert_eq!(
-            Ledger::default().add(&version(), Some(2), batch, verify_signature),
+            Ledger::default().add((&TASK, &version()), Some(2), batch, verify_signature),
+            Err(BadBatch::Signature)
+        );
+    }
+
+    #[test]
+    fn a_batch_of_another_task_is_refused() {
+        let batch = signed(&SigningKey::from_bytes(&[1; 32]), 0, &[b"a"]);
+        let other = TaskId::from_bytes([8; 32]);
+        assert_eq!(
+            Ledger::default().add((&other, &version()), Some(2), batch, verify_signature),
             Err(BadBatch::Signature)
         );
     }
@@ -208,7 +221,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger
             .add(
-                &version(),
+                (&TASK, &version()),
                 Some(2),
                 signed(&one, 0, &[b"a"]),
                 verify_signature,
@@ -216,7 +229,7 @@ mod tests {
             .expect("sound");
         assert_eq!(
             ledger.add(
-                &version(),
+                (&TASK, &version()),
                 Some(2),
                 signed(&two, 0, &[b"x"]),
                 verify_signature
@@ -232,7 +245,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger
             .add(
-                &version(),
+                (&TASK, &version()),
                 Some(2),
                 signed(&key, 0, &[b"a"]),
                 verify_signature,
@@ -240,7 +253,7 @@ mod tests {
             .expect("sound");
         assert_eq!(
             ledger.add(
-                &version(),
+                (&TASK, &version()),
                 Some(2),
                 signed(&key, 0, &[b"x", b"y"]),
                 verify_signature
@@ -253,7 +266,7 @@ mod tests {
     fn digests_behind_the_end_of_the_file_are_refused() {
         let batch = signed(&SigningKey::from_bytes(&[1; 32]), 1, &[b"a", b"b"]);
         assert_eq!(
-            Ledger::default().add(&version(), Some(2), batch, verify_signature),
+            Ledger::default().add((&TASK, &version()), Some(2), batch, verify_signature),
             Err(BadBatch::Misplaced)
         );
     }

@@ -27,7 +27,8 @@ pub mod wire;
 pub use blocks::BlockSet;
 pub use events::{Progress, decode_length};
 pub use ids::{
-    BlockDigest, BlockIndex, Digest, ParseDigestError, PieceIndex, Selector, TaskId, VersionId,
+    BlockDigest, BlockIndex, Digest, DigestTag, ParseDigestError, PieceIndex, Selector, TaskId,
+    VersionId,
 };
 pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
 pub use ledger::verify_signature;

@@ -7,7 +7,7 @@ use dfnode_gossip::PeerId;
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::BlockSet;
-use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
+use crate::ids::{BlockDigest, BlockIndex, DigestTag, TaskId, VersionId};
 use crate::layout::MAX_BLOCKS;
 use crate::meta::{Meta, SourceFailure};
 
@@ -392,6 +392,9 @@ pub struct Want {
     pub grant: u32,
     /// The block to send.
     pub block: BlockIndex,
+    /// What its bytes are to hash to, shortened: who knows it by another digest refuses, instead of being taken for
+    /// one who alters bytes.
+    pub digest: DigestTag,
 }
 
 /// See [`Message::Decline`].
@@ -495,13 +498,17 @@ impl Message {
 
 impl SignedBatch {
     /// What the signature covers.
+    ///
+    /// The task is in it: two tasks may have versions of one name, such as the same `ETag`, and other bytes.
     pub fn signing_bytes(
+        task: &TaskId,
         version: &VersionId,
         first: BlockIndex,
         digests: &[BlockDigest],
     ) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64 + digests.len() * 32);
+        let mut bytes = Vec::with_capacity(96 + digests.len() * 32);
         bytes.extend_from_slice(b"dfnode 1 block digests\0");
+        bytes.extend_from_slice(task.as_bytes());
         bytes.extend_from_slice(version.as_bytes());
         bytes.extend_from_slice(&first.0.to_le_bytes());
         for digest in digests {

@@ -124,6 +124,7 @@ kinds! {
 /// How many bytes [`encode`] makes of a message, without making them where that is easily told.
 pub fn encoded_len(message: &Message) -> usize {
     const ID: usize = 32;
+    const TAG: usize = 8;
     let body = match message {
         Message::Have(m) => {
             let length = m.length.map_or(0, varint_len);
@@ -137,7 +138,9 @@ pub fn encoded_len(message: &Message) -> usize {
                 .sum();
             2 * ID + varint_len(m.grant.into()) + varint_len(m.suggest.len() as u64) + blocks
         }
-        Message::Want(m) => 2 * ID + varint_len(m.grant.into()) + varint_len(m.block.0.into()),
+        Message::Want(m) => {
+            2 * ID + varint_len(m.grant.into()) + varint_len(m.block.0.into()) + TAG
+        }
         Message::Decline(m) => ID + varint_len(m.grant.into()) + 1,
         Message::Cancel(m) | Message::Refuse(m) => 2 * ID + varint_len(m.block.0.into()),
         Message::Room(_) | Message::Bye(_) | Message::Leave(_) => ID,

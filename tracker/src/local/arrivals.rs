@@ -149,8 +149,12 @@ impl LocalTracker {
         let Some(unsigned) = unsigned else { return };
         let request = self.next_signing;
         self.next_signing += 1;
-        let bytes =
-            SignedBatch::signing_bytes(&unsigned.version, unsigned.first, &unsigned.digests);
+        let Unsigned {
+            version,
+            first,
+            digests,
+        } = &unsigned;
+        let bytes = SignedBatch::signing_bytes(&id, version, *first, digests);
         self.signing.insert(request, (id, unsigned));
         self.outputs.push_back(Output::Sign { request, bytes });
     }

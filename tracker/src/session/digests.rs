@@ -38,13 +38,13 @@ impl Session {
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return Ok(());
         };
-        let blocks = self.blocks();
+        let (task, blocks) = (self.task, self.blocks());
         for batch in batches {
             if batch.version != version || cx.signs_falsely(&batch.signer) {
                 continue;
             }
             let signer = batch.signer;
-            match self.ledger.add(&version, blocks, batch, cx.verify) {
+            match self.ledger.add((&task, &version), blocks, batch, cx.verify) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
                     if let Some(known) = self.peers.get_mut(&from) {

@@ -60,7 +60,10 @@ impl Session {
             cx.send(from, decline(DeclineReason::Full));
             return;
         }
-        let Some(block) = self.pick(cx, &from, &offer.suggest) else {
+        let picked = self.pick(cx, &from, &offer.suggest);
+        let Some((block, digest)) =
+            picked.and_then(|block| Some((block, self.ledger.digest(block)?)))
+        else {
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         };
@@ -80,6 +83,7 @@ impl Session {
             version: offer.version,
             grant: offer.grant,
             block,
+            digest: digest.tag(),
         };
         cx.send(from, Message::Want(want));
         self.arm_tick(cx.now);

@@ -163,7 +163,11 @@ impl Session {
 
     pub(crate) fn handle_want(&mut self, cx: &mut Context<'_>, from: PeerId, want: &Want) {
         let current = self.meta.as_ref().map(|meta| meta.version) == Some(want.version);
-        let holds = current && self.have.contains(want.block);
+        let means_ours = self
+            .ledger
+            .digest(want.block)
+            .is_some_and(|digest| digest.tag() == want.digest);
+        let holds = current && self.have.contains(want.block) && means_ours;
         let Some(known) = self.peers.get_mut(&from) else {
             return;
         };

@@ -57,6 +57,19 @@ impl Task {
             return None;
         }
         self.wrong_blocks += 1;
+        self.overrule(cx, lease, block, digest, version)
+    }
+
+    /// The source gave other bytes of a block than somebody signed for: it is right, and who signed is to blame.
+    pub(super) fn overrule(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: u64,
+        block: BlockIndex,
+        digest: BlockDigest,
+        version: VersionId,
+    ) -> Option<Unsigned> {
+        let origin = Origin::Source(lease);
         if let Some(signer) = self
             .session
             .ledger
@@ -66,7 +79,11 @@ impl Task {
             cx.blame(signer, BlameReason::FalseDigest);
         }
         self.session.ledger.correct(block);
-        self.session.have.insert(block);
+        if !self.session.have.contains(block) {
+            self.session.cancel_wanted(cx, block);
+            self.session.gain(cx, block);
+            self.tell_progress(cx);
+        }
         cx.out.push_back(Output::Keep {
             task: self.id,
             version,

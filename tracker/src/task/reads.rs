@@ -154,7 +154,22 @@ impl Task {
         if read.purpose == Purpose::Arbitration {
             return self.arbitrate(cx, lease, block, digest, version);
         }
-        let unsigned = if self.session.ledger.knows(block) {
+        let signed = self.session.ledger.digest(block);
+        let is_false = signed.is_some_and(|signed| signed != digest);
+        if is_false {
+            read.done_to = read.done_to.max(block.0.saturating_add(1));
+            self.session.reading.remove(block);
+            if self.source_is_sure() {
+                return self.overrule(cx, lease, block, digest, version);
+            }
+            cx.out.push_back(Output::Drop {
+                task: self.id,
+                block,
+                origin,
+            });
+            return None;
+        }
+        let unsigned = if signed.is_some() {
             read.done_to = read.done_to.max(block.0.saturating_add(1));
             None
         } else {
@@ -186,6 +201,15 @@ impl Task {
             self.report(cx, lease, None);
         }
         unsigned
+    }
+
+    /// Whether two reads of this version cannot give two contents. If they can, the digest that was signed first holds,
+    /// until the whole proves it false.
+    fn source_is_sure(&self) -> bool {
+        let meta = self.session.meta.as_ref();
+        meta.is_some_and(|meta| {
+            meta.validators.are_strong() && meta.digest.is_none() && !meta.single
+        })
     }
 
     /// A signature for this node's digests came: neighbours may now be told of the blocks.

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer, SigningKey};
 
 use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::local::{Config, LinkState, LocalTracker, MemberChange};
-use crate::message::{Extent, Lease, Message, Outcome};
+use crate::message::{Batches, Extent, Lease, Message, Outcome, SignedBatch};
 use crate::meta::{SourceFailure, SourceHead, Validators};
 use crate::output::{Output, TaskEvent, TaskFailure};
 use crate::task::Wish;
@@ -278,6 +278,33 @@ impl Cluster {
     pub(super) fn read_block(&mut self, node: usize, block: BlockIndex) {
         let lease = self.newest_read(node);
         self.nodes[node].handle_source_block(self.now, &task(), lease, block, bytes(block.0));
+        self.settle();
+    }
+
+    /// A node signs that a block hashes to `digest`, and another hears of it.
+    pub(super) fn claim(
+        &mut self,
+        (signer, hearer): (usize, usize),
+        block: BlockIndex,
+        digest: BlockDigest,
+    ) {
+        let version = self.version(hearer);
+        let bytes = SignedBatch::signing_bytes(&task(), &version, block, &[digest]);
+        let batch = SignedBatch {
+            version,
+            signer: self.peer(signer),
+            first: block,
+            digests: vec![digest],
+            signature: self.keys[signer].sign(&bytes).to_bytes().to_vec(),
+        };
+        let batches = Batches {
+            task: task(),
+            batches: vec![batch],
+        };
+        let from = self.peer(signer);
+        self.nodes[hearer]
+            .handle_message(self.now, from, Message::Batches(batches))
+            .expect("a sound signature");
         self.settle();
     }
 

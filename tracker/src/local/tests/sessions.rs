@@ -148,3 +148,57 @@ fn digests_that_their_signer_did_not_sign_are_a_violation() {
     let result = cluster.nodes[taker].handle_message(cluster.now, from, Message::Batches(forged));
     assert_eq!(result, Err(crate::local::Violation::BadBatch));
 }
+
+/// Two nodes want a task, one of them reads it, and a third lies about its first block before it is read.
+fn lied_to(hearer: usize) -> (Cluster, [usize; 3]) {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let (reader, taker, liar) = (ranks[3], ranks[4], ranks[2]);
+    cluster.want(reader);
+    cluster.want(taker);
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(reader);
+    cluster.read_block(reader, BlockIndex(1));
+    cluster.pass(Duration::from_millis(100));
+    let hearer = [reader, taker][hearer];
+    cluster.claim((liar, hearer), BlockIndex(0), bytes(99));
+    cluster.read_block(reader, BlockIndex(0));
+    cluster.pass(Duration::from_millis(300));
+    (cluster, [reader, taker, liar])
+}
+
+fn wants_first_block(message: &Message) -> bool {
+    matches!(message, Message::Want(want) if want.block == BlockIndex(0))
+}
+
+#[test]
+fn who_was_lied_to_does_not_take_an_honest_node_for_a_liar() {
+    let (cluster, [reader, taker, _]) = lied_to(1);
+    let wants = cluster
+        .said
+        .iter()
+        .filter(|(.., message)| wants_first_block(message));
+    assert_eq!(wants.count(), 1, "it asks for what it believes in");
+    let refused = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (reader, taker)
+            && matches!(message, Message::Refuse(what) if what.block == BlockIndex(0))
+    });
+    assert!(refused);
+    assert!(cluster.nodes.iter().all(|node| node.isolated().is_empty()));
+}
+
+#[test]
+fn who_reads_the_source_believes_it_and_blames_who_signed_otherwise() {
+    let (mut cluster, [reader, taker, liar]) = lied_to(0);
+    let liar = cluster.peer(liar);
+    assert_eq!(
+        cluster.nodes[reader].isolated().get(&liar),
+        Some(&BlameReason::FalseDigest)
+    );
+    let arrival = report(&mut cluster, reader, taker, bytes(0));
+    assert_eq!(
+        arrival,
+        Arrival::Good,
+        "what the source gave is what spreads"
+    );
+}

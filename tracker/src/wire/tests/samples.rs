@@ -296,6 +296,7 @@ impl Draw {
                 version: self.version(),
                 grant: self.number(),
                 block: BlockIndex(self.number()),
+                digest: BlockDigest(self.id()).tag(),
             }),
             11 => Message::Decline(Decline {
                 task,
