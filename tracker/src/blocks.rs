@@ -30,6 +30,11 @@ impl BlockSet {
         set
     }
 
+    /// The memory it takes.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.words.len() * 8
+    }
+
     /// Adds a block; `false` if it was there already or lies beyond [`MAX_BLOCKS`].
     pub fn insert(&mut self, block: BlockIndex) -> bool {
         if block.0 >= MAX_BLOCKS {

@@ -113,6 +113,9 @@ impl Meta {
     }
 }
 
+/// The most bytes of words about a failure that one node tells another.
+const MAX_FAILURE_BYTES: usize = 512;
+
 /// Why a read of the source ended before its extent did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum SourceFailure {
@@ -148,4 +151,40 @@ pub enum SourceFailure {
     /// The resource is no longer the version that the lease names (412, or another validator).
     #[error("the content changed at the source while it was read")]
     Changed,
+}
+
+impl SourceFailure {
+    /// Whether its words are few and of one line: others print them.
+    pub(crate) fn is_sound(&self) -> bool {
+        match self {
+            Self::Transient { what } | Self::Final { what } => {
+                what.len() <= MAX_FAILURE_BYTES && !what.contains(char::is_control)
+            }
+            Self::Refused { .. } | Self::NotFound | Self::Busy { .. } | Self::Changed => true,
+        }
+    }
+
+    /// The same in words that others accept.
+    pub(crate) fn in_short(mut self) -> Self {
+        if let Self::Transient { what } | Self::Final { what } = &mut self {
+            *what = what.replace(char::is_control, " ");
+            what.truncate(what.floor_char_boundary(MAX_FAILURE_BYTES));
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_print_is_one_short_line() {
+        let long = "é\n\u{1b}[2J".repeat(400);
+        let failure = SourceFailure::Transient { what: long };
+        assert!(!failure.is_sound());
+        let short = failure.in_short();
+        assert!(short.is_sound(), "{short:?}");
+        assert!(short.to_string().len() > MAX_FAILURE_BYTES - 4);
+    }
 }

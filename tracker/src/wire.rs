@@ -7,7 +7,8 @@ use dfnode_gossip::PeerId;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::message::{
-    Extent, Holds, Lease, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome, SignedBatch,
+    Extent, Holds, Lease, LeaseEnd, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome,
+    SignedBatch,
 };
 use crate::meta::Meta;
 
@@ -191,10 +192,16 @@ fn is_sound(message: &Message) -> bool {
             | Outcome::NotYet
             | Outcome::Report
             | Outcome::LeaseGone { .. }
-            | Outcome::Failed { .. }
             | Outcome::Busy => true,
+            Outcome::Failed { failure } => failure.is_sound(),
         },
-        Message::LeaseReport(m) => meta_is_sound(m.meta.as_ref()),
+        Message::LeaseReport(m) => {
+            meta_is_sound(m.meta.as_ref())
+                && match &m.end {
+                    Some(LeaseEnd::Failed(failure)) => failure.is_sound(),
+                    Some(LeaseEnd::Done | LeaseEnd::Returned) | None => true,
+                }
+        }
         Message::HomeState(m) => m.table.as_ref().is_none_or(|table| {
             meta_is_sound(table.meta.as_ref())
                 && table.leases.len() <= MAX_LEASES

@@ -7,7 +7,6 @@ use dfnode_gossip::{Now, PeerId};
 use super::grants::SourceRules;
 use super::leases::LEASE_PATIENCE;
 use super::table::{Role, Table};
-use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::message::{Extent, Outcome};
 use crate::meta::SourceFailure;
@@ -59,11 +58,7 @@ impl Table {
                 }
                 self.leases.out.clear();
                 self.leases.forget_version();
-                for known in self.registrants.values_mut() {
-                    known.holds = BlockSet::new();
-                    known.nearby = BlockSet::new();
-                    known.unspread = 0;
-                }
+                self.registrants.hold_nothing();
                 if self.leases.versions >= MAX_VERSIONS {
                     self.leases.versions = 0;
                     self.give_up(cx, &SourceFailure::Changed);

@@ -63,6 +63,11 @@ impl Leases {
         }
     }
 
+    /// What its sets of blocks take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.unread.bytes() + self.fresh.bytes()
+    }
+
     pub(super) fn copy(&self, now: Now) -> TableCopy {
         TableCopy {
             meta: self.meta.clone(),

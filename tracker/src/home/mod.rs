@@ -21,10 +21,15 @@ pub(crate) use self::grants::SourceRules;
 use self::table::{Role, Table};
 use crate::context::Context;
 use crate::ids::TaskId;
-use crate::message::{HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered};
+use crate::message::{
+    Holds, HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered,
+};
 
 /// Tasks that one node is home to at most; the least recently used idle one makes place.
 const MAX_TABLES: usize = 4096;
+/// What all tables' sets of blocks may take. A few bytes from a peer can stand for all blocks of a file of terabytes.
+/// Beyond, no table is begun, and what registrants hold is not noted: they are served and not named as holders.
+pub(crate) const MAX_TABLE_BYTES: usize = 256 << 20;
 /// How long the other ranks have to answer before the first grant.
 const RANKS_PATIENCE: Duration = Duration::from_millis(150);
 /// How long rank 1 has to answer a lower rank that was asked in its place.
@@ -54,7 +59,7 @@ impl Homes {
         &mut self,
         cx: &mut Context<'_>,
         from: PeerId,
-        register: Register,
+        mut register: Register,
         holders: &[PeerId],
     ) {
         let answer = |outcome| {
@@ -71,6 +76,9 @@ impl Homes {
         if !self.tables.contains_key(&register.task) && !self.make_place(cx.now) {
             cx.send(from, answer(Outcome::Busy));
             return;
+        }
+        if self.bytes() >= MAX_TABLE_BYTES {
+            (register.holds, register.nearby) = (Holds::Nothing, Holds::Nothing);
         }
         let table = self
             .tables
@@ -252,8 +260,13 @@ impl Homes {
     }
 
     /// Whether there is place for one more table, if need be by forgetting an idle one.
+    /// What all tables' sets of blocks take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tables.values().map(Table::bytes).sum()
+    }
+
     fn make_place(&mut self, now: Now) -> bool {
-        if self.tables.len() < MAX_TABLES {
+        if self.tables.len() < MAX_TABLES && self.bytes() < MAX_TABLE_BYTES {
             return true;
         }
         let oldest = self

@@ -22,9 +22,9 @@ pub(super) struct Registrant {
     pub(super) wants: bool,
     pub(super) can_read: bool,
     /// What it held when it last registered, of the table's version.
-    pub(super) holds: BlockSet,
+    holds: BlockSet,
     /// What its neighbours held then.
-    pub(super) nearby: BlockSet,
+    nearby: BlockSet,
     /// How often it was named to others.
     pub(super) named: u32,
     pub(super) announces: bool,
@@ -56,6 +56,14 @@ impl Registrant {
 }
 
 impl Registrant {
+    pub(super) const fn holds(&self) -> &BlockSet {
+        &self.holds
+    }
+
+    const fn bytes(&self) -> usize {
+        self.holds.bytes() + self.nearby.bytes()
+    }
+
     /// Whether it may be given a lease: it wants blocks, can read, and owes no sign of life.
     pub(super) const fn may_read(&self) -> bool {
         self.wants && self.can_read && self.asked.is_none()
@@ -68,9 +76,35 @@ pub(super) struct Registrants {
     by_peer: BTreeMap<PeerId, Registrant>,
     row: Vec<PeerId>,
     announcers: usize,
+    /// What all their sets of blocks take.
+    bytes: usize,
 }
 
 impl Registrants {
+    /// What all their sets of blocks take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes what a registrant says that it and its neighbours hold.
+    pub(super) fn hold(&mut self, peer: &PeerId, holds: BlockSet, nearby: BlockSet) {
+        let Some(known) = self.by_peer.get_mut(peer) else {
+            return;
+        };
+        let before = known.bytes();
+        (known.holds, known.nearby) = (holds, nearby);
+        self.bytes = self.bytes + known.bytes() - before;
+    }
+
+    /// Nobody holds anything of the table's next version.
+    pub(super) fn hold_nothing(&mut self) {
+        for known in self.by_peer.values_mut() {
+            (known.holds, known.nearby) = (BlockSet::new(), BlockSet::new());
+            known.unspread = 0;
+        }
+        self.bytes = 0;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.row.len()
     }
@@ -95,10 +129,6 @@ impl Registrants {
         self.by_peer.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Registrant> {
-        self.by_peer.values_mut()
-    }
-
     /// The registrant of that name, entered if it was not.
     pub(super) fn enter(&mut self, now: Now, peer: PeerId) -> &mut Registrant {
         self.by_peer.entry(peer).or_insert_with(|| {
@@ -115,6 +145,7 @@ impl Registrants {
             return false;
         };
         self.announcers -= usize::from(gone.announces);
+        self.bytes -= gone.bytes();
         if let Some(at) = self.row.iter().position(|one| one == peer) {
             self.row.swap_remove(at);
         }

@@ -70,6 +70,11 @@ impl Table {
         }
     }
 
+    /// What its sets of blocks take.
+    pub(super) const fn bytes(&self) -> usize {
+        self.registrants.bytes() + self.leases.bytes()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.leases.out.is_empty()
             && self
@@ -183,9 +188,8 @@ impl Table {
         known.addr = register.addr.or(known.addr);
         known.wants = register.wants;
         known.can_read = register.can_read && !self.leases.refused.contains(&from);
-        known.holds = holds;
-        known.nearby = nearby;
         known.max_age = Duration::from_millis(register.max_age_ms);
+        self.registrants.hold(&from, holds, nearby);
     }
 
     pub(super) fn welcome(
@@ -234,7 +238,7 @@ impl Table {
         let lacking_holds = self
             .registrants
             .get(&to)
-            .map(|known| known.holds.clone())
+            .map(|known| known.holds().clone())
             .unwrap_or_default();
         let isolated = cx.isolated;
         let looked_at = self.registrants.some(cx.chance, LOOKED_AT);
@@ -245,7 +249,7 @@ impl Table {
             .filter(|(_, known)| known.asked.is_none())
             .map(|(peer, known)| {
                 (
-                    cx.view.is_leech(&peer) || !known.holds.has_beyond(&lacking_holds),
+                    cx.view.is_leech(&peer) || !known.holds().has_beyond(&lacking_holds),
                     known.named,
                     cx.chance.next(),
                     peer,

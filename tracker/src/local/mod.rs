@@ -381,6 +381,12 @@ impl LocalTracker {
         self.slots.downloads.taken()
     }
 
+    /// What the sets of blocks take that it keeps as a home.
+    #[cfg(test)]
+    fn home_bytes(&self) -> usize {
+        self.homes.bytes()
+    }
+
     /// Tasks for which this node acts as the home.
     pub fn acting_homes(&self) -> usize {
         self.homes.acting()

@@ -262,6 +262,7 @@ impl Task {
                 self.after_read(cx, purpose);
             }
             Err(failure) => {
+                let failure = failure.in_short();
                 self.end_read(cx, lease, Some(LeaseEnd::Failed(failure.clone())));
                 self.read_failed(cx, purpose, failure);
             }

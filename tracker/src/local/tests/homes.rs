@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, task};
-use crate::ids::BlockIndex;
-use crate::message::{Extent, Message, Outcome, Registered};
+use crate::home::MAX_TABLE_BYTES;
+use crate::ids::{BlockIndex, TaskId};
+use crate::layout::{MAX_BLOCK_BYTES, MAX_BLOCKS};
+use crate::message::{Extent, Holds, Message, Outcome, Register, Registered};
+use crate::meta::{Meta, SourceHead, Validators};
 use crate::task::Wish;
 use crate::tracker::Tracker;
 
@@ -223,4 +226,58 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     assert!(matches!(lease.extent, Extent::Validate { .. }));
     cluster.end_read(node);
     assert_eq!(cluster.completions(node), 2);
+}
+
+/// A few hundred bytes can stand for millions of blocks: what a home keeps for them has an end.
+#[test]
+fn registrants_of_huge_files_do_not_fill_a_homes_memory() {
+    let mut cluster = Cluster::new(2);
+    let head = SourceHead {
+        length: Some(u64::from(MAX_BLOCKS) * u64::from(MAX_BLOCK_BYTES) / 2),
+        validators: Validators {
+            etag: Some("\"1\"".to_owned()),
+            last_modified: None,
+        },
+        ranges: true,
+        digest: None,
+        authority: None,
+        public: true,
+    };
+    let meta = Meta::of(&head, [0; 32]).expect("a file that can be");
+    assert!(meta.layout.blocks() > Some(MAX_BLOCKS / 4), "a large one");
+    let mut busy = 0;
+    for number in 0..400_u32 {
+        let register = Register {
+            task: TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
+            request: 1,
+            meta: Some(meta.clone()),
+            holds: Holds::All,
+            nearby: Holds::All,
+            wants: true,
+            can_read: true,
+            leases: Vec::new(),
+            max_age_ms: 0,
+            validated_ms: 0,
+            stalled: false,
+            addr: None,
+        };
+        let from = cluster.peer(1);
+        let home = &mut cluster.nodes[0];
+        home.handle_message(cluster.now, from, Message::Register(register))
+            .expect("a sound message");
+        while let Some(output) = home.poll_output() {
+            let answer = crate::output::Output::Send {
+                to: from,
+                message: Message::Registered(Registered {
+                    task: TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
+                    request: 1,
+                    outcome: Outcome::Busy,
+                }),
+            };
+            busy += u32::from(output == answer);
+        }
+    }
+    let bytes = cluster.nodes[0].home_bytes();
+    assert!(bytes < MAX_TABLE_BYTES + (16 << 20), "{bytes}");
+    assert!(busy > 0, "who finds no place is told");
 }
