@@ -62,6 +62,25 @@ async fn a_reader_that_signs_altered_blocks_is_found_out_by_the_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_names_a_wrong_digest_fails_alone() {
+    let file = noise(3_000_000, 53);
+    let slow = Resource::file(&file).slowly(3_000_000);
+    let origin = Origin::start(&[("/file", slow)]).await;
+    let cluster = Cluster::start(2).await;
+    let node = cluster.node(0);
+    let right = GetRequest::new(origin.url("/file"));
+    let mut wrong = GetRequest::new(origin.url("/file"));
+    wrong.digest = Some(Digest::Blake3([7; 32]));
+    let (right, wrong) = futures::join!(get(&node, right), get(&node, wrong));
+    assert_eq!(right.unwrap().bytes, file);
+    let error = wrong.unwrap_err();
+    assert!(
+        matches!(error, dfnode_node::get::GetError::DigestMismatch { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_the_source_does_not_have_is_a_mismatch() {
     let origin = Origin::start(&[("/file", Resource::file(&noise(700_000, 52)))]).await;
     let cluster = Cluster::start(2).await;

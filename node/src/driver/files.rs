@@ -291,9 +291,9 @@ impl Driver {
                         .any(|wanted| same_kind(got, wanted) && got != wanted)
                 };
                 let is_wrong = found.iter().any(differs);
-                if is_wrong && !entry.digest_disputed {
+                if is_wrong && entry.disputed.is_none() {
                     warn!(task = %task.short(), "the whole has another digest; asking the source which block is wrong");
-                    entry.digest_disputed = true;
+                    entry.disputed = Some(found);
                     entry.complete = false;
                     self.tracker.handle_wrong_digest(now, &task);
                     return;
@@ -337,6 +337,16 @@ impl Driver {
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };
+        if matches!(failure, TaskFailure::WrongDigest)
+            && let Some(found) = entry.disputed.clone()
+            && entry.is_what_it_is_called(&found)
+        {
+            // Who named another digest is told so by it; nobody else fails for that.
+            entry.complete = true;
+            entry.news.send_modify(|news| news.digests.extend(found));
+            self.found_whole(task);
+            return;
+        }
         let is_rotten = matches!(failure, TaskFailure::WrongDigest) && entry.is_content();
         let error = super::errors::of_task(failure, entry);
         entry.news.send_modify(|news| {

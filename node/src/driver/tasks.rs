@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::credentials::Credential;
-use super::pump::{Gate, News};
+use super::pump::{Gate, News, same_kind};
 use crate::ambient::unix_millis;
 use crate::get::{ContentName, GetRequest, SourcePolicy};
 use crate::limits::Limiter;
@@ -49,8 +49,8 @@ pub(super) struct Entry {
     pub(super) pin: Option<Pin>,
     pub(super) news: watch::Sender<News>,
     pub(super) complete: bool,
-    /// Whether a mismatch was already brought before the tracker.
-    pub(super) digest_disputed: bool,
+    /// What the whole hashed to when some digest differed and the tracker was asked who is wrong.
+    pub(super) disputed: Option<Vec<Digest>>,
     pub(super) limiter: Limiter,
     pub(super) givers: BTreeMap<dfnode_gossip::PeerId, u64>,
     pub(super) last_used_unix_ms: u64,
@@ -97,7 +97,7 @@ impl Entry {
             pin: None,
             news: watch::Sender::new(News::default()),
             complete: false,
-            digest_disputed: false,
+            disputed: None,
             limiter,
             givers: BTreeMap::new(),
             last_used_unix_ms: unix_millis(),
@@ -150,6 +150,14 @@ impl Entry {
             .collect()
     }
 
+    /// Whether the whole, as far as it was hashed, is what its name or its source says: then only a caller can be wrong
+    /// about it.
+    pub(super) fn is_what_it_is_called(&self, found: &[Digest]) -> bool {
+        let told = self.meta.as_ref().and_then(|meta| meta.digest.as_ref());
+        let differs = |got: &Digest| told.is_some_and(|told| same_kind(got, told) && got != told);
+        !self.is_content() && !found.iter().any(differs)
+    }
+
     /// Notes that the source gave this version to whoever holds the credential.
     pub(super) fn prove(&mut self, now: Now, version: VersionId, credential: Credential) {
         if self.proofs.len() >= MAX_PROOFS {
@@ -177,7 +185,7 @@ impl Entry {
         self.authorities.clear();
         self.file = FileState::Absent;
         self.complete = false;
-        self.digest_disputed = false;
+        self.disputed = None;
         self.givers.clear();
         self.news.send_modify(|news| {
             news.attempt += 1;
