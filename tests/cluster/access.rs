@@ -1,7 +1,7 @@
 //! Private stays private.
 
 use dfnode_node::cluster_key::{ClusterKeys, Token};
-use dfnode_node::get::{GetError, GetRequest};
+use dfnode_node::get::{GetError, GetRequest, SourcePolicy};
 
 use crate::cluster::{Cluster, get};
 use crate::origin::{Origin, Resource, noise};
@@ -125,4 +125,19 @@ async fn the_right_credentials_work_right_after_the_wrong_ones() {
             .unwrap();
         assert_eq!(got.bytes, file, "node {node}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_header_that_could_poison_a_url_is_refused() {
+    let origin = Origin::start(&[("/file", Resource::file(&noise(1000, 45)))]).await;
+    let cluster = Cluster::start(1).await;
+    for source in [SourcePolicy::Auto, SourcePolicy::Only] {
+        let mut request = GetRequest::new(origin.url("/file"));
+        request.source = source;
+        let host = ("hOST".to_owned(), "attacker.example".to_owned());
+        request.headers.push(host);
+        let refused = get(&cluster.node(0), request).await.unwrap_err();
+        assert!(matches!(refused, GetError::Usage { .. }), "{refused}");
+    }
+    assert_eq!(origin.requests(), 0);
 }

@@ -13,20 +13,20 @@ const SELECTING: &[&str] = &[
     "accept-language",
     "accept-encoding",
     "accept-charset",
+    // A source may answer by where a request claims to come from.
+    "referer",
+    "forwarded",
+    "x-forwarded-for",
 ];
 
 /// Headers that neither select content nor prove anything.
 const NEUTRAL: &[&str] = &[
     "user-agent",
-    "referer",
     "cache-control",
     "pragma",
     "connection",
-    "host",
     "date",
     "via",
-    "forwarded",
-    "x-forwarded-for",
     "traceparent",
     "tracestate",
     "x-request-id",
@@ -202,6 +202,20 @@ mod tests {
         without.filter.clone_from(&with.filter);
         assert_eq!(task_of(&with, None), task_of(&without, None));
         assert_ne!(Credential::of(&with, KEY), Credential::of(&without, KEY));
+    }
+
+    #[test]
+    fn where_a_request_claims_to_come_from_separates_tasks() {
+        for name in ["Referer", "Forwarded", "X-Forwarded-For"] {
+            let one = request("http://h/f", &[(name, "a")]);
+            assert_eq!(Credential::of(&one, KEY), Credential::NONE, "{name}");
+            for other in [
+                request("http://h/f", &[(name, "b")]),
+                request("http://h/f", &[]),
+            ] {
+                assert_ne!(task_of(&one, None), task_of(&other, None), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -43,6 +43,12 @@ impl Driver {
             asker.sender.fail(GetError::Usage { what });
             return;
         }
+        // Another site's bytes would lie under this URL, for everybody who asks for it.
+        if has_host(&asker.request) {
+            let what = "`Host` is what the URL says; no header may say otherwise".to_owned();
+            asker.sender.fail(GetError::Usage { what });
+            return;
+        }
         self.parts.stats.downloads.add(1);
         let credential = Credential::of(&asker.request, &self.parts.credential_key);
         let shared = task_of(&asker.request, None);
@@ -217,6 +223,11 @@ impl Driver {
             self.tracker.service_down(now, &task);
         }
     }
+}
+
+fn has_host(request: &GetRequest) -> bool {
+    let mut names = request.headers.iter().map(|(name, _)| name.trim());
+    names.any(|name| name.eq_ignore_ascii_case("host"))
 }
 
 /// A name for a download that is short enough to be in every line of the log.

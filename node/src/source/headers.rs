@@ -4,8 +4,9 @@ use dfnode_tracker::SourceFailure;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-/// Headers that belong to one connection or to our own way of reading.
+/// Headers that belong to the URL, to one connection or to our own way of reading.
 const NOT_THE_CALLERS: &[HeaderName] = &[
+    header::HOST,
     header::CONNECTION,
     header::TE,
     header::TRAILER,
@@ -69,7 +70,7 @@ pub(super) fn of_caller(headers: &[(String, String)]) -> Result<HeaderMap, Sourc
 pub(super) fn leave_origin(headers: &mut HeaderMap) {
     let secrets: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_secret(name.as_str()) || **name == header::HOST)
+        .filter(|name| is_secret(name.as_str()))
         .cloned()
         .collect();
     for name in secrets {
@@ -116,7 +117,8 @@ mod tests {
             ("Range", "no"),
         ]);
         let mut map = of_caller(&list).expect("valid");
-        assert!(map.contains_key(header::AUTHORIZATION) && !map.contains_key(header::RANGE));
+        assert!(map.contains_key(header::AUTHORIZATION));
+        assert!(!map.contains_key(header::RANGE) && !map.contains_key(header::HOST));
         leave_origin(&mut map);
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
