@@ -291,5 +291,7 @@ async fn new_sink(parts: &Parts, request: &GetRequest) -> Result<Sink, GetError>
 
 /// What all of it must hash to; a part of it hashes to nothing that anybody knows.
 fn expected(request: &GetRequest) -> Option<&Digest> {
-    request.digest.as_ref().filter(|_| request.range.is_none())
+    let named = request.content.as_ref().map(|content| &content.digest);
+    let expected = request.digest.as_ref().or(named);
+    expected.filter(|_| request.range.is_none())
 }

@@ -109,6 +109,9 @@ impl Driver {
             entry.limiter = Limiter::of(wanted.or(default_limit));
         }
         entry.url.get_or_insert_with(|| request.url.clone());
+        if let Some(content) = &request.content {
+            entry.named.get_or_insert_with(|| content.digest.clone());
+        }
         entry.is_owned |= is_owned;
         if credential.is_some() {
             entry.owner.get_or_insert(caller.uid);

@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) url: Option<Url>,
     /// The user whose credentials the source was read with.
     pub(super) owner: Option<u32>,
+    /// The digest that the task is named by: whatever a peer's meta says, the whole hashes to this.
+    pub(super) named: Option<Digest>,
     /// Whether the task's name holds a credential: then every caller has proved to hold it.
     pub(super) is_owned: bool,
     pub(super) callers: BTreeMap<u64, Waiting>,
@@ -90,6 +92,7 @@ impl Entry {
         Self {
             url,
             owner: None,
+            named: None,
             is_owned: false,
             callers: BTreeMap::new(),
             meta: None,
@@ -137,17 +140,16 @@ impl Entry {
             .any(|waiting| waiting.request.content.is_some())
     }
 
-    /// The digests that the whole must be compared with.
+    /// The digests that the whole must be compared with, the surest first.
     pub(super) fn expected_digests(&self) -> Vec<Digest> {
         let callers = self
             .callers
             .values()
             .filter_map(|caller| caller.request.digest.clone());
-        self.meta
-            .iter()
-            .filter_map(|meta| meta.digest.clone())
-            .chain(callers)
-            .collect()
+        let said = self.meta.iter().filter_map(|meta| meta.digest.clone());
+        let is_new = |said: &Digest| !self.named.iter().any(|named| same_kind(named, said));
+        let named = self.named.iter().cloned();
+        named.chain(said.filter(is_new)).chain(callers).collect()
     }
 
     /// Whether the whole, as far as it was hashed, is what its name or its source says: then only a caller can be wrong
@@ -299,5 +301,38 @@ impl Tasks {
         let waiting = self.entries.get_mut(task)?.callers.remove(&caller)?;
         self.callers -= 1;
         Some(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dfnode_tracker::{SourceHead, Validators};
+
+    use super::*;
+
+    fn meta(digest: Option<Digest>) -> Meta {
+        let head = SourceHead {
+            length: Some(5),
+            validators: Validators::default(),
+            ranges: true,
+            digest,
+            authority: Some("https://h:443".to_owned()),
+            public: true,
+        };
+        Meta::of(&head, [0; 32]).unwrap()
+    }
+
+    #[test]
+    fn named_content_is_compared_with_its_name_whatever_a_peer_says() {
+        let (named, other) = (Digest::Sha256([1; 32]), Digest::Sha256([2; 32]));
+        let mut entry = Entry::new(None, Limiter::unlimited());
+        entry.named = Some(named.clone());
+        for said in [None, Some(other.clone()), Some(named.clone())] {
+            entry.meta = Some(meta(said));
+            assert_eq!(entry.expected_digests(), std::slice::from_ref(&named));
+        }
+        entry.named = None;
+        entry.meta = Some(meta(Some(other.clone())));
+        assert_eq!(entry.expected_digests(), [other]);
     }
 }
