@@ -21,6 +21,20 @@ const NOT_THE_CALLERS: &[HeaderName] = &[
     header::IF_UNMODIFIED_SINCE,
     header::ACCEPT_ENCODING,
 ];
+/// Headers that follow a redirect to another origin. Any other may be a secret, whatever its name.
+const FOR_ANY_ORIGIN: &[HeaderName] = &[
+    header::ACCEPT,
+    header::ACCEPT_CHARSET,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::USER_AGENT,
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
 /// Parts of names that mark a header as a secret. Services have too many names for a full list; a header
 /// that is wrongly held secret costs a second read, the other error costs the secret.
 const SECRET_MARKS: &[&str] = &[
@@ -36,8 +50,11 @@ const SECRET_MARKS: &[&str] = &[
 
 /// Whether a request as this one tells the source who asks.
 pub fn is_credentialed(url: &Url, headers: &[(String, String)]) -> bool {
-    let has_user_info = !url.username().is_empty() || url.password().is_some();
-    has_user_info || headers.iter().any(|(name, _)| is_secret(name))
+    has_user_info(url) || headers.iter().any(|(name, _)| is_secret(name))
+}
+
+fn has_user_info(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn is_secret(name: &str) -> bool {
@@ -66,16 +83,21 @@ pub(super) fn of_caller(headers: &[(String, String)]) -> Result<HeaderMap, Sourc
     Ok(map)
 }
 
-/// Drops what only the origin that it was given for may see.
+/// Drops what only the origin that it was given for may see: all that is not known to be of no one's.
 pub(super) fn leave_origin(headers: &mut HeaderMap) {
-    let secrets: Vec<HeaderName> = headers
+    let own: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_secret(name.as_str()))
+        .filter(|name| !FOR_ANY_ORIGIN.contains(name))
         .cloned()
         .collect();
-    for name in secrets {
+    for name in own {
         headers.remove(name);
     }
+}
+
+/// Whether a request has what only the origin that it was given for may see.
+pub(super) fn is_for_one_origin(url: &Url, headers: &HeaderMap) -> bool {
+    has_user_info(url) || headers.keys().any(|name| !FOR_ANY_ORIGIN.contains(name))
 }
 
 #[cfg(test)]
@@ -109,20 +131,26 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_origin_is_without_secrets() {
+    fn what_leaves_the_origin_has_only_what_anybody_sends() {
         let list = headers(&[
             ("Authorization", "Bearer x"),
             ("Accept", "text/plain"),
+            ("User-Agent", "mine"),
+            ("X-Customer", "who I am"),
+            ("Referer", "http://intranet/"),
             ("Host", "a"),
             ("Range", "no"),
         ]);
         let mut map = of_caller(&list).expect("valid");
         assert!(map.contains_key(header::AUTHORIZATION));
         assert!(!map.contains_key(header::RANGE) && !map.contains_key(header::HOST));
+        let url = Url::parse("https://h/x").expect("a URL");
+        assert!(is_for_one_origin(&url, &map));
         leave_origin(&mut map);
+        assert!(!is_for_one_origin(&url, &map));
         let mut left: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "accept-encoding"]);
+        assert_eq!(left, ["accept", "accept-encoding", "user-agent"]);
     }
 
     #[test]

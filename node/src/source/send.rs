@@ -1,4 +1,4 @@
-//! Sends a request and follows where it is sent, without taking secrets along.
+//! Sends a request and follows where it is sent, without taking along what is for the first origin alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::failure::{final_, of_error, transient};
-use super::headers::leave_origin;
+use super::headers::{is_for_one_origin, leave_origin};
 use super::patience::Patience;
 use super::redact::host_of;
 
@@ -43,6 +43,7 @@ pub(super) async fn send(
 ) -> Result<Answered, SourceFailure> {
     let mut url = outgoing.url.clone();
     let mut headers = outgoing.headers.clone();
+    let is_own = is_for_one_origin(&url, &headers);
     headers.extend(extra.clone());
     let mut seen = BTreeSet::new();
     for _ in 0..=MAX_REDIRECTS {
@@ -72,13 +73,13 @@ pub(super) async fn send(
         let next =
             next.map_err(|()| final_(format!("{host} redirects to something that is no URL")))?;
         drain(response).await;
+        if is_own && url.scheme() == "https" && next.scheme() == "http" {
+            return Err(final_(format!(
+                "{host} redirects from https to http what has headers for it alone; it is not followed"
+            )));
+        }
         if next.origin() != url.origin() {
             leave_origin(&mut headers);
-        }
-        if outgoing.credentialed && url.scheme() == "https" && next.scheme() == "http" {
-            return Err(final_(format!(
-                "{host} redirects a request with credentials from https to http; it is not followed"
-            )));
         }
         url = next;
     }
