@@ -32,6 +32,9 @@ const NEUTRAL: &[&str] = &[
     "x-request-id",
 ];
 
+/// What a caller's own roots of trust are called among the selecting headers: no header can have this name.
+const OWN_ROOTS: &str = ":cacert";
+
 /// Query parameters that show a URL to be signed: whoever holds the URL holds the right to read.
 const SIGNATURES: &[&str] = &[
     "x-amz-signature",
@@ -119,16 +122,16 @@ pub(crate) fn task_of(request: &GetRequest, owner: Option<Credential>) -> TaskId
     if let Some(content) = &request.content {
         return TaskId::of_digest(&content.digest);
     }
-    task_of_url(
-        &request.url,
-        &request.filter,
-        &request.tag,
-        &request.headers,
-        owner,
-    )
+    let mut headers = request.headers.clone();
+    headers.retain(|(name, _)| SELECTING.contains(&name.to_ascii_lowercase().as_str()));
+    if let Some(pem) = &request.cacert {
+        // What these vouched for is for those alone who trust them too.
+        headers.push((OWN_ROOTS.to_owned(), blake3::hash(pem).to_string()));
+    }
+    task_of_url(&request.url, &request.filter, &request.tag, &headers, owner)
 }
 
-/// The task of a URL, for those who have no request.
+/// The task of a URL, for those who have no request; `headers` are those that select.
 pub(crate) fn task_of_url(
     url: &Url,
     filter: &[String],
@@ -138,7 +141,6 @@ pub(crate) fn task_of_url(
 ) -> TaskId {
     let headers: Vec<(&str, &str)> = headers
         .iter()
-        .filter(|(name, _)| SELECTING.contains(&name.to_ascii_lowercase().as_str()))
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let credential = owner.filter(|owner| owner.is_some());
@@ -216,6 +218,25 @@ mod tests {
                 assert_ne!(task_of(&one, None), task_of(&other, None), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_callers_own_roots_vouch_for_is_a_task_of_its_own() {
+        let plain = request("https://h/f", &[]);
+        let trusting = |pem: &[u8]| {
+            let mut request = plain.clone();
+            request.cacert = Some(pem.to_vec());
+            request
+        };
+        let one = task_of(&trusting(b"one"), None);
+        assert_eq!(one, task_of(&trusting(b"one"), None));
+        for other in [trusting(b"two"), plain.clone()] {
+            assert_ne!(one, task_of(&other, None));
+        }
+        // No header makes a request one of theirs.
+        let hash = blake3::hash(b"one").to_string();
+        let forged = request("https://h/f", &[(OWN_ROOTS, &hash)]);
+        assert_ne!(one, task_of(&forged, None));
     }
 
     #[test]
