@@ -1,5 +1,7 @@
 //! Private stays private.
 
+use std::time::Duration;
+
 use dfnode_node::cluster_key::{ClusterKeys, Token};
 use dfnode_node::get::{GetError, GetRequest, SourcePolicy};
 
@@ -140,4 +142,23 @@ async fn a_host_header_that_could_poison_a_url_is_refused() {
         assert!(matches!(refused, GetError::Usage { .. }), "{refused}");
     }
     assert_eq!(origin.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_the_source_has_refused_is_not_let_in_once_it_is_down() {
+    let file = noise(200_000, 46);
+    let resource = Resource::file(&file).only_for("Bearer one");
+    let origin = Origin::start(&[("/secret", resource)]).await;
+    let cluster = Cluster::start(1).await;
+    let node = cluster.node(0);
+    let got = get(&node, with_token(&origin, "Bearer one")).await.unwrap();
+    assert_eq!(got.bytes, file);
+    origin.put("/secret", Resource::file(&file).only_for("Bearer two"));
+    let mut anew = with_token(&origin, "Bearer one");
+    anew.max_age = Some(Duration::ZERO);
+    let refused = get(&node, anew).await.unwrap_err();
+    assert_eq!(refused, GetError::SourceRefused { status: 401 });
+    origin.die();
+    let down = get(&node, with_token(&origin, "Bearer one")).await;
+    assert!(down.is_err(), "a right that was revoked");
 }

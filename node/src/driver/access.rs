@@ -7,7 +7,7 @@ use tracing::{debug, info};
 use super::credentials::{Credential, task_of};
 use super::pump::Gate;
 use super::source_reads::{for_source, is_same};
-use super::tasks::{PROOF_AGE, PROOF_AGE_SOURCE_DOWN};
+use super::tasks::{PROOF_AGE, PROOF_AGE_SOURCE_DOWN, is_no};
 use super::{Driver, Parts, Report, possession};
 use crate::get::{GetError, SourcePolicy};
 use crate::source::{HeadAt, SourceEvent, SourceRequest};
@@ -202,13 +202,11 @@ impl Driver {
             }
             Answer::Other => self.move_out(task, caller, credential),
             Answer::Failed(failure) => {
-                let is_final = matches!(
-                    failure,
-                    SourceFailure::Refused { .. } | SourceFailure::NotFound
-                );
-                waiting.refused |= is_final;
-                let known =
-                    !is_final && entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
+                if is_no(&failure) {
+                    waiting.refused = true;
+                    entry.disprove(credential);
+                }
+                let known = entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
                 debug!(task = %task.short(), %failure, known, "the source did not confirm a caller");
                 if let Some(waiting) = entry.callers.get(&caller) {
                     waiting.gate.send_replace(if known {

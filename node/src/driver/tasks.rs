@@ -168,6 +168,11 @@ impl Entry {
         self.proofs.insert((version, credential), now);
     }
 
+    /// Notes that the source said no to whoever holds the credential: no earlier yes counts any more.
+    pub(super) fn disprove(&mut self, credential: Credential) {
+        self.proofs.retain(|(_, proved), _| *proved != credential);
+    }
+
     /// Whether the source said yes to the credential within `age`.
     pub(super) fn is_proved(
         &self,
@@ -261,12 +266,18 @@ impl Tasks {
         caller: u64,
         failure: &SourceFailure,
     ) {
-        let waiting = self
-            .entries
-            .get_mut(task)
-            .and_then(|entry| entry.callers.get_mut(&caller));
-        if let (Some(waiting), SourceFailure::Refused { .. }) = (waiting, failure) {
+        let Some(entry) = self.entries.get_mut(task) else {
+            return;
+        };
+        let Some(waiting) = entry.callers.get_mut(&caller) else {
+            return;
+        };
+        if matches!(failure, SourceFailure::Refused { .. }) {
             waiting.refused = true;
+        }
+        if is_no(failure) {
+            let credential = waiting.credential;
+            entry.disprove(credential);
         }
     }
 
@@ -302,6 +313,14 @@ impl Tasks {
         self.callers -= 1;
         Some(waiting)
     }
+}
+
+/// Whether the source has judged: not just failed.
+pub(super) const fn is_no(failure: &SourceFailure) -> bool {
+    matches!(
+        failure,
+        SourceFailure::Refused { .. } | SourceFailure::NotFound
+    )
 }
 
 #[cfg(test)]
