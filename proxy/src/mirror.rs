@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Request, Response, StatusCode, Uri};
 
 use crate::answer;
@@ -22,6 +22,12 @@ pub(crate) async fn serve(shared: &Arc<Shared>, mut request: Request<Body>) -> R
         return answer::error(
             StatusCode::MISDIRECTED_REQUEST,
             "this is the proxy of this host alone",
+        );
+    }
+    if is_of_a_web_page(request.headers()) {
+        return answer::error(
+            StatusCode::FORBIDDEN,
+            "a web page may not use the mirror of this host",
         );
     }
     let uri = request.uri();
@@ -109,6 +115,13 @@ fn names_this_host(shared: &Shared, host: Option<&HeaderValue>) -> bool {
             .host()
             .parse::<IpAddr>()
             .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a browser sends this in the name of a page: no engine says where its requests come from.
+fn is_of_a_web_page(headers: &HeaderMap) -> bool {
+    let of_the_user = |site: &HeaderValue| site == "none" || site == "same-origin";
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    headers.contains_key(ORIGIN) || sites.any(|site| !of_the_user(site))
 }
 
 #[cfg(test)]

@@ -80,3 +80,35 @@ async fn a_registry_that_is_not_there_makes_the_client_look_elsewhere() {
         StatusCode::SERVICE_UNAVAILABLE
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_cannot_use_the_mirror() {
+    let world = World::start(1).await;
+    let registry = world
+        .registry(Kind {
+            is_plain: true,
+            ..Kind::default()
+        })
+        .await;
+    let digest = registry.put("a", &content(54, 1000));
+    let url = format!(
+        "http://{}/v2/a/blobs/{digest}?ns={}",
+        world.host(0).addr(),
+        registry.addr()
+    );
+    let ask = |name: &'static str, value: &'static str| {
+        collect(client().get(url.clone()).header(name, value))
+    };
+    for (name, value) in [
+        ("origin", "https://page.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        let got = ask(name, value).await.unwrap();
+        assert_eq!(got.status, StatusCode::FORBIDDEN, "{name}: {value}");
+    }
+    assert_eq!(registry.counts().requests.load(SeqCst), 0);
+    let typed = ask("sec-fetch-site", "none").await.unwrap();
+    assert_eq!(typed.status, StatusCode::OK);
+}
