@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dfnode_node::cluster_key::{ClusterKeys, Token};
-use dfnode_node::get::{GetError, GetRequest, SourcePolicy};
+use dfnode_node::get::{Caller, GetError, GetRequest, RemoveError, RemoveRequest, SourcePolicy};
 
-use crate::cluster::{Cluster, get};
+use crate::cluster::{Cluster, ME, eventually, get};
 use crate::origin::{Origin, Resource, noise};
 
 fn with_token(origin: &Origin, token: &str) -> GetRequest {
@@ -161,4 +161,35 @@ async fn whom_the_source_has_refused_is_not_let_in_once_it_is_down() {
     origin.die();
     let down = get(&node, with_token(&origin, "Bearer one")).await;
     assert!(down.is_err(), "a right that was revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_file_is_removed_by_its_user_or_root_alone() {
+    let file = noise(1000, 47);
+    let resource = Resource::file(&file).only_for("Bearer one");
+    let open = Resource::file(&file);
+    let origin = Origin::start(&[("/secret", resource), ("/open", open)]).await;
+    let cluster = Cluster::start(1).await;
+    let node = cluster.node(0);
+    let remove = async |uid: u32, path: &str| {
+        let request = RemoveRequest {
+            url: origin.url(path),
+            filter: Vec::new(),
+            tag: String::new(),
+            cluster: false,
+        };
+        let outcome = async || node.remove(Caller { uid }, request.clone()).await;
+        // The download that has just ended may not have left yet.
+        eventually("nobody uses it", async || {
+            !matches!(outcome().await, Err(RemoveError::InUse))
+        })
+        .await;
+        node.tasks().await.is_empty()
+    };
+    for (uid, is_theirs) in [(ME.uid + 1, false), (0, true), (ME.uid, true)] {
+        get(&node, with_token(&origin, "Bearer one")).await.unwrap();
+        assert_eq!(remove(uid, "/secret").await, is_theirs, "user {uid}");
+    }
+    cluster.get(0, origin.url("/open")).await.unwrap();
+    assert!(remove(ME.uid + 1, "/open").await);
 }

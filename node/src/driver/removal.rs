@@ -19,13 +19,26 @@ impl Driver {
     pub(super) fn handle_remove(
         &mut self,
         now: Now,
-        _caller: Caller,
+        caller: Caller,
         request: &RemoveRequest,
         reply: oneshot::Sender<Result<RemoveOutcome, RemoveError>>,
     ) {
         let task = task_of_url(&request.url, &request.filter, &request.tag, &[], None);
+        let result = if self.is_anothers(task, caller, request.cluster) {
+            Err(RemoveError::NotFound)
+        } else {
+            self.remove(now, task, request.cluster)
+        };
         // A caller who does not wait for the answer any more is no reason to fail.
-        let _ = reply.send(self.remove(now, task, request.cluster));
+        let _ = reply.send(result);
+    }
+
+    /// Whether a task is private to another user than the caller.
+    fn is_anothers(&self, task: TaskId, caller: Caller, cluster: bool) -> bool {
+        // Whom the door lets remove from the cluster may remove everything here.
+        let may_all = caller.is_root() || cluster;
+        let owner = self.tasks.entries.get(&task).and_then(Entry::private_owner);
+        !may_all && owner.is_some_and(|owner| owner != caller.uid)
     }
 
     fn remove(

@@ -133,6 +133,12 @@ impl Entry {
         self.authorities.iter().cloned().chain(named).collect()
     }
 
+    /// The user to whom the task is private, if it is: what the source gives to everybody is nobody's own.
+    pub(super) fn private_owner(&self) -> Option<u32> {
+        let is_private = self.meta.as_ref().is_none_or(|meta| !meta.public);
+        self.owner.filter(|_| is_private)
+    }
+
     /// Whether the task is content named by its digest.
     pub(super) fn is_content(&self) -> bool {
         self.callers

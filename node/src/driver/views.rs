@@ -135,10 +135,7 @@ impl Driver {
             readers: count(entry.callers.len()),
             peers: seen.map(|seen| count(seen.neighbours)).unwrap_or_default(),
             last_used_unix_ms: entry.last_used_unix_ms,
-            // What the source gives to everybody is nobody's own.
-            owner: entry
-                .owner
-                .filter(|_| entry.meta.as_ref().is_none_or(|meta| !meta.public)),
+            owner: entry.private_owner(),
         }
     }
 }
