@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, RANGE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -11,6 +11,7 @@ use crate::answer;
 use crate::body::Body;
 use crate::origin::Origin;
 use crate::proxy::Shared;
+use crate::redirect::{self, Led};
 use crate::relay;
 use crate::upstream::{UpstreamError, copy};
 use crate::yes::{BLOB_AGE, Key};
@@ -53,7 +54,7 @@ pub(crate) async fn ask(
     for pause in PAUSES {
         let fails = answered
             .as_ref()
-            .is_ok_and(|answer| answer.status().is_server_error());
+            .is_ok_and(|led| led.answer.status().is_server_error());
         if !fails || is_known() {
             break;
         }
@@ -61,19 +62,27 @@ pub(crate) async fn ask(
         answered = question(shared, origin, request).await;
     }
     match answered {
-        Ok(answer) => match answer.status() {
-            StatusCode::OK
-            | StatusCode::PARTIAL_CONTENT
-            | StatusCode::FOUND
-            | StatusCode::TEMPORARY_REDIRECT => {
-                shared.yeses.add(key, BLOB_AGE);
+        Ok(Led { answer, is_led }) => match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+                // A page that asks who one is comes with a 200 too.
+                let Some(length) = length_of(&answer) else {
+                    return Verdict::Unclear;
+                };
+                shared.yeses.add(key, BLOB_AGE, Some(length));
                 drain(answer).await;
                 Verdict::Yes
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => Verdict::Unclear,
+            StatusCode::RANGE_NOT_SATISFIABLE
+            | StatusCode::FOUND
+            | StatusCode::TEMPORARY_REDIRECT => Verdict::Unclear,
             status if status.is_server_error() && is_known() => Verdict::Yes,
+            // Where the registry has sent us is for the client to see.
+            status if is_led && status.is_server_error() => Verdict::Unclear,
             _ => {
                 shared.yeses.remove(key);
+                if is_led {
+                    return Verdict::Unclear;
+                }
                 shared.stats.refusals.add(1);
                 let mut answer = answer;
                 relay::strip(answer.headers_mut());
@@ -92,18 +101,27 @@ pub(crate) async fn ask(
 }
 
 /// Asks for one byte of the very thing: a question by HEAD some registries answer otherwise, and a refusal shall come
-/// with its body.
+/// with its body. Where the registry sends for it is asked too: a redirect may lead to the blob or to a login page.
 async fn question(
     shared: &Shared,
     origin: &Origin,
     request: &Request<()>,
-) -> Result<Response<Body>, UpstreamError> {
+) -> Result<Led, UpstreamError> {
     let mut question = copy(request);
     question
         .headers_mut()
         .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-    question.headers_mut().remove(HOST);
-    relay::send(shared, origin, question, None).await
+    redirect::send(shared, origin, question).await
+}
+
+/// The length of the whole that an answer to the question is about, if it tells one.
+fn length_of(answer: &Response<Body>) -> Option<u64> {
+    let header = |name: &HeaderName| answer.headers().get(name)?.to_str().ok();
+    let length = match answer.status() {
+        StatusCode::PARTIAL_CONTENT => header(&CONTENT_RANGE)?.strip_prefix("bytes 0-0/")?,
+        _ => header(&CONTENT_LENGTH)?,
+    };
+    length.trim().parse().ok()
 }
 
 async fn drain(answer: Response<Body>) {

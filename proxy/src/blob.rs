@@ -60,6 +60,12 @@ pub(crate) async fn serve(
             return relay::relay(shared, origin, request).await;
         }
     };
+    if !shared.yeses.fits(key, length) {
+        debug!(%digest, "the registry said yes to something else; passed on");
+        shared.yeses.remove(key);
+        shared.stats.fallbacks.add(1);
+        return relay::relay(shared, origin, request).await;
+    }
     shared.stats.blobs.add(1);
     let mut about = HeaderMap::new();
     about.insert(

@@ -33,6 +33,7 @@ mod pour;
 mod probe;
 mod proxy;
 mod range;
+mod redirect;
 mod relay;
 mod stats;
 mod token;

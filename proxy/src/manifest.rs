@@ -67,7 +67,7 @@ impl Reader {
         for digest in blobs {
             let yeses = &self.shared.yeses;
             let key = yeses.key(self.credential, &self.origin, &self.repository, &digest);
-            yeses.add(key, LONG_AGE);
+            yeses.add(key, LONG_AGE, None);
         }
     }
 }

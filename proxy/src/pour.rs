@@ -9,18 +9,15 @@ use dfnode_node::get::{ByteStream, GetError, StreamError};
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{
-    AUTHORIZATION, CONTENT_RANGE, COOKIE, HOST, HeaderValue, IF_MATCH, LOCATION, RANGE,
-};
+use hyper::header::{CONTENT_RANGE, HeaderValue, IF_MATCH, RANGE};
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use url::Url;
 
 use crate::body::{Body, BodyError};
 use crate::origin::Origin;
 use crate::proxy::Shared;
-use crate::relay;
+use crate::redirect;
 use crate::upstream::copy;
 
 /// How long nothing at all may come from the node before the upstream is asked itself.
@@ -34,8 +31,6 @@ const FIRST_HOLE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_TRIES: u32 = 6;
 /// The pause after the first; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Hops that an upstream may send us on.
-const MAX_REDIRECTS: usize = 5;
 
 /// Bytes of one answer, in their order.
 pub(crate) struct Pour {
@@ -239,32 +234,12 @@ impl Source {
         let range = format!("bytes={at}-{}", end - 1);
         let mut request = copy(&self.request);
         let headers = request.headers_mut();
-        headers.remove(HOST);
         headers.insert(RANGE, HeaderValue::try_from(range).ok()?);
         if let Some(etag) = self.etag.clone().filter(|_| self.is_file()) {
             headers.insert(IF_MATCH, etag);
         }
-        let path = request.uri().path_and_query()?.as_str();
-        let mut url = self.origin.url(path)?;
-        let mut origin = self.origin.clone();
-        for _ in 0..=MAX_REDIRECTS {
-            *request.uri_mut() = origin.uri(&path_of(&url))?;
-            let next = copy(&request);
-            let answer = relay::send(&self.shared, &origin, next, None).await.ok()?;
-            if !answer.status().is_redirection() {
-                return understand(answer, at);
-            }
-            let location = answer.headers().get(LOCATION)?.to_str().ok()?;
-            url = url.join(location).ok()?;
-            let target = Origin::of_url(&url)?;
-            if target != origin {
-                // What proves the client to one server is not another's to know.
-                request.headers_mut().remove(AUTHORIZATION);
-                request.headers_mut().remove(COOKIE);
-                origin = target;
-            }
-        }
-        None
+        let led = redirect::send(&self.shared, &self.origin, request).await;
+        understand(led.ok()?.answer, at)
     }
 
     /// Whether the bytes have no name but what the upstream calls them.
@@ -284,12 +259,5 @@ fn understand(answer: Response<Body>, at: u64) -> Option<(Body, u64)> {
             starts_here.then(|| (answer.into_body(), 0))
         }
         _ => None,
-    }
-}
-
-fn path_of(url: &Url) -> String {
-    match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Yeses {
 struct Yes {
     fresh_until: Instant,
     forget_at: Instant,
+    length: Option<u64>,
 }
 
 impl Yeses {
@@ -66,8 +67,8 @@ impl Yeses {
         Key(*hasher.finalize().as_bytes())
     }
 
-    /// The registry said yes just now; it counts for `age`.
-    pub(crate) fn add(&self, key: Key, age: Duration) {
+    /// The registry said yes just now; it counts for `age`, and for content of this length if one was told.
+    pub(crate) fn add(&self, key: Key, age: Duration, length: Option<u64>) {
         let now = Instant::now();
         let mut until = self.lock();
         if until.len() >= MAX_YESES {
@@ -84,6 +85,7 @@ impl Yeses {
             Yes {
                 fresh_until,
                 forget_at: now + LONG_AGE,
+                length,
             },
         );
     }
@@ -105,6 +107,12 @@ impl Yeses {
     pub(crate) fn is_known(&self, key: Key) -> bool {
         let now = Instant::now();
         self.lock().get(&key).is_some_and(|yes| yes.forget_at > now)
+    }
+
+    /// Whether a yes is one for content of this length.
+    pub(crate) fn fits(&self, key: Key, length: u64) -> bool {
+        let told = self.lock().get(&key).and_then(|yes| yes.length);
+        told.is_none_or(|told| told == length)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Yes>> {
@@ -130,7 +138,7 @@ mod tests {
     async fn a_yes_is_for_one_client_one_registry_and_one_repository() {
         let yeses = Yeses::new();
         let alice = key(&yeses, "https://r.example/", "a", "alice");
-        yeses.add(alice, BLOB_AGE);
+        yeses.add(alice, BLOB_AGE, None);
         assert!(yeses.is_fresh(alice));
         for (origin, repository, who) in [
             ("https://r.example/", "a", "bob"),
@@ -147,12 +155,13 @@ mod tests {
     async fn a_yes_grows_old() {
         let yeses = Yeses::new();
         let key = key(&yeses, "https://r.example/", "a", "alice");
-        yeses.add(key, BLOB_AGE);
+        yeses.add(key, BLOB_AGE, Some(5));
+        assert!(yeses.fits(key, 5) && !yeses.fits(key, 6));
         tokio::time::advance(BLOB_AGE + Duration::from_secs(1)).await;
         assert!(!yeses.is_fresh(key) && yeses.is_known(key));
         tokio::time::advance(LONG_AGE).await;
         assert!(!yeses.is_known(key));
-        yeses.add(key, LONG_AGE);
+        yeses.add(key, LONG_AGE, None);
         yeses.remove(key);
         assert!(!yeses.is_known(key));
     }

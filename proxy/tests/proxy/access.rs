@@ -154,3 +154,33 @@ async fn a_head_is_answered_by_the_registry_alone() {
     assert_eq!(absent.status(), StatusCode::NOT_FOUND);
     assert_eq!(registry.counts().heads.load(SeqCst), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_page_is_no_yes() {
+    let world = World::start(1).await;
+    let registry = world.registry(private()).await;
+    let login = world
+        .registry(Kind {
+            is_login: true,
+            ..Kind::default()
+        })
+        .await;
+    let bytes = content(27, 400_000);
+    let digest = registry.put("private/secret", &bytes);
+    let url = registry.blob_url("private/secret", &digest);
+    let host = world.host(0);
+    assert!(host.get_as(&url, ALICE).await.body == bytes);
+    registry.become_kind(|kind| {
+        kind.reader = None;
+        kind.cdn = Some(login.url("/login"));
+    });
+    let sent_on = host.get(&url).await;
+    assert_eq!(sent_on.status, StatusCode::TEMPORARY_REDIRECT);
+    assert!(login.counts().requests.load(SeqCst) > 0);
+    registry.become_kind(|kind| kind.is_login = true);
+    let page = host.get(&url).await;
+    assert_eq!(
+        (page.status, &page.body[..]),
+        (StatusCode::OK, &b"<form>"[..])
+    );
+}

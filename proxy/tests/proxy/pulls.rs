@@ -70,7 +70,8 @@ async fn a_redirecting_registry_is_followed_without_its_credentials() {
         assert!(got.body == bytes);
     }
     assert_eq!(cdn.counts().authorized_cdn.load(SeqCst), 0);
-    assert!(cdn.counts().blob_bytes.load(SeqCst) <= 2_000_000);
+    // Each host asked for one byte first.
+    assert!(cdn.counts().blob_bytes.load(SeqCst) <= 2_000_002);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,8 @@ pub(crate) struct Kind {
     pub(crate) is_cdn: bool,
     /// Whether it says yes to whatever it is asked, and sends zeros.
     pub(crate) is_liar: bool,
+    /// Whether it answers everything with a page where one is to say who one is.
+    pub(crate) is_login: bool,
     /// Whether it says nothing that registries say.
     pub(crate) is_mute: bool,
     /// After how many bytes of a body its connections break, at each of the first so many bodies.
@@ -294,6 +296,9 @@ async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Respons
     }
     if kind.is_mute {
         return text(StatusCode::NOT_FOUND, "no registry");
+    }
+    if kind.is_login {
+        return text(StatusCode::OK, "<form>");
     }
     if kind.is_cdn {
         return cdn(shared, &kind, &request, authorization.as_deref());
