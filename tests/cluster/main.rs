@@ -10,6 +10,7 @@ mod access;
 mod cluster;
 mod crowd;
 mod failures;
+mod forgers;
 mod liars;
 mod origin;
 mod restart;

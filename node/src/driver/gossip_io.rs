@@ -59,12 +59,32 @@ impl Driver {
                     self.note_violation(from, &violation);
                 }
             }
-            PacketKind::Tracker => self.handle_message(now, from, bytes),
+            PacketKind::Tracker => self.handle_packet_message(now, from, bytes),
             PacketKind::Glance => self.handle_glance(from, bytes),
         }
     }
 
-    /// A message of a peer's tracker.
+    /// A message of a tracker, said to be `from`'s: any member can seal a packet in another's name.
+    ///
+    /// So what belongs to a link is not heard, and what is wrong is nobody's fault.
+    fn handle_packet_message(&mut self, now: Now, from: PeerId, bytes: &[u8]) {
+        self.parts.stats.messages_received.add(1);
+        match wire::decode(bytes) {
+            Ok(Some(message)) if message.needs_link() => {
+                trace!(peer = %from.short(), ?message, "a message without its link");
+            }
+            Ok(Some(message)) => {
+                trace!(peer = %from.short(), ?message, "message in a packet");
+                if let Err(violation) = self.tracker.handle_message(now, from, message) {
+                    debug!(peer = %from.short(), %violation, "a packet was dropped");
+                }
+            }
+            Ok(None) => trace!(peer = %from.short(), "a message of an unknown kind"),
+            Err(error) => debug!(peer = %from.short(), %error, "a packet was dropped"),
+        }
+    }
+
+    /// A message of a peer's tracker, over the link to it.
     pub(super) fn handle_message(&mut self, now: Now, from: PeerId, bytes: &[u8]) {
         self.parts.stats.messages_received.add(1);
         self.links.touch(now, &from);
