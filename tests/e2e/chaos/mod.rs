@@ -22,7 +22,7 @@ use crate::lab::{Lab, Shape, take_turn};
 use crate::origin::Origin;
 use crate::sizes::full;
 
-/// How many copies of what was asked for may leave the source.
+/// How many copies of what was asked for may leave the source, in full size.
 const MAX_COPIES: f64 = 1.2;
 /// The most memory that a node may have had resident.
 const MAX_RSS_BYTES: u64 = 256 << 20;
@@ -210,10 +210,10 @@ fn judge(world: &World<'_>, fared: &[Fared]) {
     );
     assert!(wrongs.is_empty(), "{wrongs:#?}");
     assert!(sum(|one| one.whole) > 20, "too few to tell");
-    if copies >= MAX_COPIES {
-        eprintln!("{requests:#?}");
+    // In twenty seconds two deaths of a file's only holder are most of what was read.
+    if full() {
+        assert!(copies < MAX_COPIES, "{copies} copies: {requests:#?}");
     }
-    assert!(copies < MAX_COPIES, "{copies} copies");
     assert!(peak < MAX_RSS_BYTES, "{peak} bytes resident");
     assert!(files < MAX_FILES, "{files} descriptors");
 }
