@@ -88,6 +88,14 @@ impl Table {
         wait: Duration,
         too_long: bool,
     ) {
+        // Who read beside the first to fail tells of the same outage: it counts once, however many readers there are.
+        if let Some(at) = self.leases.not_before.filter(|at| cx.now < *at) {
+            let asked_for = matches!(failure, SourceFailure::Busy { .. });
+            self.leases.not_before = Some(if asked_for { at.max(cx.now + wait) } else { at });
+            if !too_long {
+                return;
+            }
+        }
         self.leases.failures += 1;
         if too_long || self.leases.failures >= MAX_FAILURES {
             self.give_up(cx, failure);

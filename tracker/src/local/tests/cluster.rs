@@ -26,6 +26,8 @@ pub(super) struct Cluster {
     pub(super) dead: BTreeSet<usize>,
     /// What each node wanted done beside sending.
     pub(super) done: Vec<(Now, usize, Output)>,
+    /// What the source says that the file has.
+    pub(super) file_bytes: u64,
     keys: Vec<SigningKey>,
     members: Vec<Member>,
     waiting: VecDeque<(usize, usize, Message)>,
@@ -82,6 +84,7 @@ impl Cluster {
             said: Vec::new(),
             dead: BTreeSet::new(),
             done: Vec::new(),
+            file_bytes: 3_000_000,
             keys,
             members,
             waiting: VecDeque::new(),
@@ -259,7 +262,7 @@ impl Cluster {
     fn answer(&mut self, node: usize, name: Option<(Digest, &str)>, public: bool) {
         let (digest, authority) = name.unzip();
         let head = SourceHead {
-            length: Some(3_000_000),
+            length: Some(self.file_bytes),
             validators: Validators {
                 etag: Some("\"1\"".to_owned()),
                 last_modified: None,

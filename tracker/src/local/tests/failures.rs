@@ -81,3 +81,30 @@ fn a_source_that_fails_five_times_in_a_row_is_given_up() {
     );
     assert_eq!(cluster.reads().len(), 5);
 }
+
+#[test]
+fn readers_that_fail_together_tell_of_one_failure() {
+    let mut cluster = Cluster::new(8);
+    let ranks = cluster.by_rank();
+    cluster.file_bytes = 200_000_000;
+    let readers = [ranks[3], ranks[4], ranks[5], ranks[6], ranks[7]];
+    for reader in readers {
+        cluster.want(reader);
+    }
+    cluster.pass(Duration::from_secs(1));
+    let prober = cluster.reads()[0].1;
+    cluster.head(prober);
+    cluster.pass(Duration::from_secs(1));
+    let reading: Vec<usize> = readers
+        .into_iter()
+        .filter(|reader| cluster.reads().iter().any(|(_, node, _)| node == reader))
+        .collect();
+    assert!(reading.len() >= 4, "{reading:?} read");
+    for reader in &reading {
+        cluster.fail_read(*reader, transient());
+    }
+    cluster.pass(Duration::from_millis(300));
+    for reader in readers {
+        assert_eq!(cluster.failure(reader), None);
+    }
+}
