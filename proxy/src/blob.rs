@@ -89,11 +89,12 @@ pub(crate) async fn open(
     mut get: GetRequest,
     wanted: Wanted,
 ) -> Result<(ByteStream, u64), String> {
-    get.range = match wanted {
+    let range = match wanted {
         Wanted::From(first, last) => Some((first, last)),
         Wanted::All | Wanted::Last(_) => None,
     };
-    let range = get.range;
+    // The node fetches no more than it is asked for.
+    get.range = range.filter(|_| !shared.prefetch);
     let download = shared.node.get(shared.caller, get).await;
     let download = download.map_err(|error| error.to_string())?;
     let mut stream = ByteStream::new(download, range, PATIENCE);

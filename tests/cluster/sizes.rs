@@ -66,6 +66,31 @@ async fn a_range_is_done_before_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_range_no_more_is_read_than_it_touches() {
+    let file = noise(40_000_000, 11);
+    // Slowly, so that the first answer is left before much of it lies in the kernel's buffers.
+    let source = Resource::file(&file).slowly(20_000_000);
+    let origin = Origin::start(&[("/file", source)]).await;
+    let cluster = Cluster::start(3).await;
+    let mut request = GetRequest::new(origin.url("/file"));
+    request.range = Some((30_000_000, Some(30_299_999)));
+    let nodes: Vec<_> = (0..3).map(|node| cluster.node(node)).collect();
+    let gets = nodes.iter().map(|node| get(node, request.clone()));
+    for got in futures::future::join_all(gets).await {
+        let got = got.unwrap();
+        assert!(got.bytes[30_000_000..30_300_000] == file[30_000_000..30_300_000]);
+        assert_eq!(got.summary.bytes, 300_000);
+    }
+    let read = origin.body_bytes();
+    assert!(read < 3_000_000, "{read} bytes for a part of 300,000");
+
+    let whole = cluster.get(1, origin.url("/file")).await.unwrap();
+    assert!(whole.bytes == file);
+    let read = origin.body_bytes() - read;
+    assert!(read < 41_000_000, "{read} bytes for the rest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_on_a_download_holds() {
     let file = noise(2_000_000, 10);
     let origin = Origin::start(&[("/file", Resource::file(&file))]).await;

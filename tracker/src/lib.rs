@@ -17,6 +17,7 @@ mod meta;
 mod output;
 mod reads;
 mod registration;
+mod scope;
 mod session;
 mod slots;
 mod task;
@@ -42,6 +43,7 @@ pub use message::{
 };
 pub use meta::{MAX_VALIDATOR_BYTES, Meta, SourceFailure, SourceHead, Validators};
 pub use output::{BlameReason, Origin, Output, ReadPlan, TaskEvent, TaskFailure};
+pub use scope::Part;
 pub use session::Arrival;
 pub use task::Wish;
 pub use tracker::{PieceReport, Tracker};

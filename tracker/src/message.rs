@@ -10,6 +10,7 @@ use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex, DigestTag, TaskId, VersionId};
 use crate::layout::MAX_BLOCKS;
 use crate::meta::{Meta, SourceFailure};
+use crate::scope::Part;
 
 /// Peers that one answer of a home names at most.
 pub const MAX_PEERS_NAMED: usize = 8;
@@ -147,6 +148,8 @@ pub struct Register {
     pub stalled: bool,
     /// Where to reach the registrant, for neighbours that do not know it yet.
     pub addr: Option<SocketAddr>,
+    /// The parts that its callers want, if they do not want the whole: it reads no block that none of them touches.
+    pub parts: Vec<Part>,
 }
 
 /// See [`Message::Registered`].

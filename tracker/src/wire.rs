@@ -11,6 +11,7 @@ use crate::message::{
     SignedBatch,
 };
 use crate::meta::Meta;
+use crate::scope::MAX_PARTS;
 
 /// The version of the task protocol that this node speaks.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -179,6 +180,7 @@ fn is_sound(message: &Message) -> bool {
             meta_is_sound(m.meta.as_ref())
                 && m.leases.len() <= MAX_LEASES
                 && m.leases.iter().all(lease_is_sound)
+                && m.parts.len() <= MAX_PARTS
         }
         Message::Registered(m) => match &m.outcome {
             Outcome::Welcome {

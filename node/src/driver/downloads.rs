@@ -149,6 +149,8 @@ impl Driver {
             credentialed: credential.is_some(),
             named: request.content.as_ref().map(ContentName::version),
             max_age: request.max_age.unwrap_or(self.parts.max_age),
+            // The whole is compared with its digest only where the whole is here.
+            part: request.range.filter(|_| request.digest.is_none()),
         };
         let waiting = Waiting {
             request,

@@ -135,6 +135,7 @@ impl World {
             credentialed: false,
             named: None,
             max_age: Duration::from_mins(1),
+            part: None,
         };
         self.nodes[node].tracker.register(now, task, wish);
         self.drain(node);

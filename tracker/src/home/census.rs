@@ -19,11 +19,17 @@ const MAX_ASKED: usize = 256;
 
 impl Table {
     /// Registrants wait for blocks that nobody may hold any more: asks all whether they live and what they hold.
-    pub(super) fn begin_census(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn begin_census(&mut self, cx: &mut Context<'_>, waiting: &PeerId) {
         let recent = self
             .census_ended
             .is_some_and(|at| cx.now.saturating_since(at) < FRESH);
-        if self.census_until.is_some() || recent || !self.leases.may_have_lost() {
+        // Unless all that it wants has been read, what it waits for comes from the source.
+        let may_be_lost = self.leases.meta.is_some()
+            && self
+                .registrants
+                .get(waiting)
+                .is_none_or(|known| !self.leases.has_unread_for(known));
+        if self.census_until.is_some() || recent || !may_be_lost {
             return;
         }
         self.census_until = Some(cx.now + REPORT_PATIENCE);

@@ -133,15 +133,16 @@ impl Table {
 
     /// Ends the waiting of registrants when blocks are unread, nobody reads and nobody may.
     pub(super) fn fail_if_hopeless(&mut self, cx: &mut Context<'_>) {
+        let lacking = self.leases.meta.is_none()
+            || self
+                .registrants
+                .values()
+                .any(|known| known.wants && self.leases.has_unread_for(known));
         let reader_left = self
             .registrants
             .values()
             .any(|known| known.wants && known.can_read);
-        if self.role != Role::Granting
-            || reader_left
-            || !self.leases.out.is_empty()
-            || !self.leases.has_work()
-        {
+        if self.role != Role::Granting || reader_left || !self.leases.out.is_empty() || !lacking {
             return;
         }
         let nobody = || SourceFailure::Final {

@@ -1,10 +1,9 @@
 //! Who is given a lease on the source, and when.
 
-use std::time::Duration;
-
 use dfnode_gossip::{Now, PeerId};
 
 use super::leases::lease_start;
+use super::registrants::Registrant;
 use super::table::{Role, Table};
 use crate::blocks::BlockSet;
 use crate::context::Context;
@@ -42,7 +41,7 @@ impl Table {
         let extent = match &leases.meta {
             None if leases.out.is_empty() => Extent::Probe,
             None => return None,
-            Some(meta) if self.must_validate(cx.now, known.max_age) => {
+            Some(meta) if self.must_validate(cx.now, known) => {
                 Extent::Validate { meta: meta.clone() }
             }
             Some(meta) => {
@@ -54,7 +53,7 @@ impl Table {
                 }
                 Extent::Blocks {
                     meta: meta.clone(),
-                    run: leases.next_extent(meta)?,
+                    run: leases.next_extent(meta, &known.outside(meta))?,
                 }
             }
         };
@@ -81,8 +80,8 @@ impl Table {
     /// A reader that cannot spread what it has would only pile up blocks that others wait for. If that holds for
     /// all of them, the source is better read by somebody than by nobody.
     fn may_read_on(&self, reader: &PeerId, extent_blocks: u32) -> bool {
-        let spread = |known: &super::registrants::Registrant| known.unspread <= extent_blocks;
-        let better = |peer: &PeerId, known: &super::registrants::Registrant| {
+        let spread = |known: &Registrant| known.unspread <= extent_blocks;
+        let better = |peer: &PeerId, known: &Registrant| {
             peer != reader
                 && known.may_read()
                 && spread(known)
@@ -96,15 +95,15 @@ impl Table {
     }
 
     /// Whether the version must be shown to be current before it is served to somebody with this patience.
-    fn must_validate(&self, now: Now, max_age: Duration) -> bool {
+    fn must_validate(&self, now: Now, known: &Registrant) -> bool {
         // While it is being read it is current: every read names its validator.
         self.leases.out.is_empty()
-            && self.leases.unread.is_empty()
+            && !self.leases.has_unread_for(known)
             && self.leases.meta.as_ref().is_some_and(|meta| !meta.single)
             && self
                 .leases
                 .validated
-                .is_none_or(|at| now.saturating_since(at) > max_age)
+                .is_none_or(|at| now.saturating_since(at) > known.max_age)
     }
 
     /// Gives leases to registrants chosen by chance, as long as there is something to read.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use super::registrants::Registrant;
 use crate::blocks::BlockSet;
 use crate::ids::BlockIndex;
 use crate::message::{Extent, Holds, Lease, TableCopy};
@@ -223,9 +224,10 @@ impl Leases {
         self.brought = 0;
     }
 
-    /// Whether blocks may have died with their holders: all are read, yet some registrant waits.
-    pub(super) fn may_have_lost(&self) -> bool {
-        self.meta.is_some() && self.unread.is_empty()
+    /// Whether something that a registrant wants is unread.
+    pub(super) fn has_unread_for(&self, known: &Registrant) -> bool {
+        let meta = self.meta.as_ref();
+        meta.is_none_or(|meta| self.unread.has_beyond(&known.outside(meta)))
     }
 
     /// What no lease covers and nobody in `held` has is unread.
@@ -278,12 +280,13 @@ impl Leases {
         self.out.values().filter(|out| out.holder == *peer).count()
     }
 
-    /// The next extent that nobody reads: within one piece, lowest first.
-    pub(super) fn next_extent(&self, meta: &Meta) -> Option<Range<u32>> {
-        let first = self.unread.iter().next()?;
+    /// The next extent that nobody reads, for one who wants nothing of `outside`: within one piece, lowest first.
+    pub(super) fn next_extent(&self, meta: &Meta, outside: &BlockSet) -> Option<Range<u32>> {
+        let first = self.unread.minus(outside).next()?;
         let piece_end = meta.layout.blocks_of(meta.layout.piece_of(first)).end;
+        let is_due = |block| self.unread.contains(block) && !outside.contains(block);
         let mut end = first.0 + 1;
-        while end < piece_end && self.unread.contains(BlockIndex(end)) {
+        while end < piece_end && is_due(BlockIndex(end)) {
             end += 1;
         }
         // A source without ranges is read in one go, whatever the pieces.

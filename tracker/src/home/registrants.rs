@@ -8,6 +8,8 @@ use dfnode_gossip::{Now, PeerId};
 
 use crate::blocks::BlockSet;
 use crate::context::Chance;
+use crate::meta::Meta;
+use crate::scope::Scope;
 
 /// Peers that announce one task by gossip.
 const MAX_ANNOUNCERS: usize = 16;
@@ -25,6 +27,8 @@ pub(super) struct Registrant {
     holds: BlockSet,
     /// What its neighbours held then.
     nearby: BlockSet,
+    /// What it wants.
+    scope: Scope,
     /// How often it was named to others.
     pub(super) named: u32,
     pub(super) announces: bool,
@@ -46,6 +50,7 @@ impl Registrant {
             can_read: false,
             holds: BlockSet::new(),
             nearby: BlockSet::new(),
+            scope: Scope::Whole,
             named: 0,
             announces,
             unspread: 0,
@@ -60,8 +65,14 @@ impl Registrant {
         &self.holds
     }
 
-    const fn bytes(&self) -> usize {
-        self.holds.bytes() + self.nearby.bytes()
+    /// The blocks that it does not want of a version.
+    pub(super) fn outside(&self, meta: &Meta) -> BlockSet {
+        self.scope.outside(&meta.layout)
+    }
+
+    fn bytes(&self) -> usize {
+        let parts = size_of_val(self.scope.parts());
+        self.holds.bytes() + self.nearby.bytes() + parts
     }
 
     /// Whether it may be given a lease: it wants blocks, can read, and owes no sign of life.
@@ -86,13 +97,13 @@ impl Registrants {
         self.bytes
     }
 
-    /// Notes what a registrant says that it and its neighbours hold.
-    pub(super) fn hold(&mut self, peer: &PeerId, holds: BlockSet, nearby: BlockSet) {
+    /// Notes what a registrant says that it and its neighbours hold, and what it wants.
+    pub(super) fn note(&mut self, peer: &PeerId, [holds, nearby]: [BlockSet; 2], scope: Scope) {
         let Some(known) = self.by_peer.get_mut(peer) else {
             return;
         };
         let before = known.bytes();
-        (known.holds, known.nearby) = (holds, nearby);
+        (known.holds, known.nearby, known.scope) = (holds, nearby, scope);
         self.bytes = self.bytes + known.bytes() - before;
     }
 
@@ -102,7 +113,7 @@ impl Registrants {
             (known.holds, known.nearby) = (BlockSet::new(), BlockSet::new());
             known.unspread = 0;
         }
-        self.bytes = 0;
+        self.bytes = self.values().map(Registrant::bytes).sum();
     }
 
     pub(super) fn len(&self) -> usize {

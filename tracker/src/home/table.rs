@@ -12,6 +12,7 @@ use super::registrants::Registrants;
 use crate::context::Context;
 use crate::ids::TaskId;
 use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
+use crate::scope::Scope;
 
 /// Registrants that a table knows at most; further ones are served but not named to others.
 const MAX_REGISTRANTS: usize = 16_384;
@@ -136,7 +137,7 @@ impl Table {
         self.welcome(cx, from, request, lease, holders);
         self.end_census_if_all_spoke(cx, rules);
         if stalled {
-            self.begin_census(cx);
+            self.begin_census(cx, &from);
             if self.leases.meta.is_none() && holders.is_empty() {
                 self.fail_if_hopeless(cx);
             }
@@ -165,7 +166,7 @@ impl Table {
             let unpacked = same.then(|| holds.unpack(blocks)).flatten();
             unpacked.unwrap_or_default()
         };
-        let (holds, nearby) = (of_ours(&register.holds), of_ours(&register.nearby));
+        let [holds, nearby] = [&register.holds, &register.nearby].map(of_ours);
         if same || unknown {
             self.leases.note_ended(&from, &register.leases);
         }
@@ -189,7 +190,8 @@ impl Table {
         known.wants = register.wants;
         known.can_read = register.can_read && !self.leases.refused.contains(&from);
         known.max_age = Duration::from_millis(register.max_age_ms);
-        self.registrants.hold(&from, holds, nearby);
+        let scope = Scope::of(register.parts);
+        self.registrants.note(&from, [holds, nearby], scope);
     }
 
     pub(super) fn welcome(

@@ -101,7 +101,7 @@ impl Session {
         suggested: &[BlockIndex],
     ) -> Option<BlockIndex> {
         let theirs = &self.peers.get(from)?.have;
-        let busy = [&self.have, &self.out, &self.reading];
+        let busy = [&self.have, &self.out, &self.reading, &self.outside];
         let is_free = |block: &BlockIndex| {
             busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block)
         };
@@ -112,7 +112,10 @@ impl Session {
         }
         let known = self.ledger.known();
         let rarest = theirs
-            .sieve([known], [busy[0], busy[1], busy[2], self.counts.common()])
+            .sieve(
+                [known],
+                [busy[0], busy[1], busy[2], busy[3], self.counts.common()],
+            )
             .map(|block| (self.counts.of(block), cx.chance.next(), block))
             .min();
         let lowest = || theirs.sieve([known], busy).next();

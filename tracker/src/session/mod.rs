@@ -25,6 +25,7 @@ use crate::ids::{BlockIndex, TaskId};
 use crate::ledger::Ledger;
 use crate::message::SignedBatch;
 use crate::meta::Meta;
+use crate::scope::{Part, Scope};
 
 pub use self::download::Arrival;
 
@@ -55,6 +56,9 @@ pub(crate) struct Session {
     pub(crate) meta: Option<Meta>,
     pub(crate) have: BlockSet,
     pub(crate) wants: bool,
+    pub(crate) scope: Scope,
+    /// The blocks that local callers do not want.
+    pub(crate) outside: BlockSet,
     pub(crate) ledger: Ledger,
     /// Blocks that own reads of the source will bring.
     pub(crate) reading: BlockSet,
@@ -92,6 +96,8 @@ impl Session {
             meta: None,
             have: BlockSet::new(),
             wants: false,
+            scope: Scope::Whole,
+            outside: BlockSet::new(),
             ledger: Ledger::default(),
             reading: BlockSet::new(),
             readers: 0,
@@ -120,6 +126,15 @@ impl Session {
 
     pub(crate) fn is_complete(&self) -> bool {
         self.blocks() == Some(self.have.len())
+    }
+
+    /// Whether callers want a part alone, and every block that it touches is here.
+    pub(crate) fn has_its_part(&self) -> bool {
+        !self.outside.is_empty()
+            && self.blocks().is_some_and(|blocks| {
+                let all = BlockSet::all(blocks);
+                all.sieve([], [&self.have, &self.outside]).next().is_none()
+            })
     }
 
     pub(crate) fn neighbours(&self) -> impl Iterator<Item = PeerId> + '_ {
@@ -164,7 +179,7 @@ impl Session {
             return BlockSet::new();
         }
         BlockSet::all(blocks)
-            .sieve([], [&near, &self.reading])
+            .sieve([], [&near, &self.reading, &self.outside])
             .collect()
     }
 
@@ -176,6 +191,24 @@ impl Session {
             .filter(|block| self.counts.of(*block) == 0)
             .count();
         u32::try_from(lonely).unwrap_or(u32::MAX)
+    }
+
+    /// A local caller wants a part of the task, or with `None` the whole; the first forgets what others once wanted.
+    pub(crate) fn want_part(&mut self, now: Now, part: Option<Part>, is_first: bool) {
+        if is_first {
+            self.scope = Scope::Parts(Vec::new());
+        }
+        self.scope.add(part);
+        self.bound();
+        if part.is_some() {
+            self.last_gain = now;
+        }
+    }
+
+    /// Finds out which blocks are outside of what callers want, as far as the length is known.
+    fn bound(&mut self) {
+        let meta = self.meta.as_ref();
+        self.outside = meta.map_or_else(BlockSet::new, |meta| self.scope.outside(&meta.layout));
     }
 
     /// A local caller wants the task from now on.
@@ -210,6 +243,7 @@ impl Session {
             return;
         }
         self.meta = Some(meta);
+        self.bound();
         for peer in self.peers.values_mut() {
             peer.same_version = false;
         }
@@ -234,6 +268,7 @@ impl Session {
             return false;
         }
         meta.layout = meta.layout.ended_at(length);
+        self.bound();
         self.tell_all(cx, Some(length));
         true
     }

@@ -22,8 +22,7 @@ const CORNERED_AFTER: Duration = Duration::from_secs(1);
 
 impl Task {
     pub(super) fn ask_if_due(&mut self, cx: &mut Context<'_>, interested: usize) -> Option<Step> {
-        let gained = self.is_wanted().then_some(self.session.last_gain);
-        let waiting = gained.filter(|_| !self.complete_told);
+        let waiting = self.waits().then_some(self.session.last_gain);
         let peers = interested.max(self.session.neighbour_count());
         match self.registration.handle_timeout(cx, waiting, peers) {
             Some(Step::Ask { home, request }) => {
@@ -38,7 +37,7 @@ impl Task {
     fn register_message(&self, cx: &Context<'_>, request: u64) -> Register {
         let meta = self.session.meta.clone();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let wants = self.wish.is_some() && !self.complete_told;
+        let wants = self.waits();
         Register {
             task: self.id,
             request,
@@ -62,6 +61,7 @@ impl Task {
                     || cx.now.saturating_since(self.session.last_gain)
                         >= Duration::from_millis(500)),
             addr: None,
+            parts: self.session.scope.parts().to_vec(),
         }
     }
 
@@ -107,8 +107,8 @@ impl Task {
                 readers,
             } => {
                 self.session.readers = readers;
-                self.registration
-                    .welcomed(cx.now, self.is_wanted() && !self.complete_told);
+                let waits = self.waits();
+                self.registration.welcomed(cx.now, waits);
                 self.home_lives(cx);
                 self.announces |= announce;
                 self.heard |= registered.request != 0;
@@ -218,10 +218,11 @@ impl Task {
         else {
             return;
         };
-        let first = self.session.have.first_absent(0);
+        let mut needless = self.session.have.clone();
+        needless.unite(&self.session.outside);
+        let first = needless.first_absent(0);
         let piece = meta.layout.blocks_of(meta.layout.piece_of(first));
-        let held =
-            (first.0..piece.end).find(|index| self.session.have.contains(BlockIndex(*index)));
+        let held = (first.0..piece.end).find(|index| needless.contains(BlockIndex(*index)));
         let run = first.0..held.unwrap_or(piece.end);
         if run.is_empty() {
             return;

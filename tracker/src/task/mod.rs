@@ -19,6 +19,7 @@ use crate::message::{LeaseEnd, Message};
 use crate::output::{BlameReason, Origin, Output, TaskEvent, TaskFailure};
 use crate::reads::{Purpose, Read, Unsigned};
 use crate::registration::{Registration, Step};
+use crate::scope::Part;
 use crate::session::{Arrival, Session};
 
 /// What the local callers of a task want, together.
@@ -36,6 +37,8 @@ pub struct Wish {
     pub named: Option<VersionId>,
     /// How old the last validation of a cached version may be.
     pub max_age: Duration,
+    /// The part that is wanted; `None` for the whole. Of several callers' parts no other block is fetched.
+    pub part: Option<Part>,
 }
 
 #[expect(
@@ -97,6 +100,11 @@ impl Task {
         self.wish.is_some()
     }
 
+    /// Whether this node still waits for blocks, or for the word that those it has are current.
+    fn waits(&self) -> bool {
+        self.wish.is_some() && !self.complete_told && !(self.current && self.session.has_its_part())
+    }
+
     pub(crate) fn readers(&self) -> usize {
         self.reads.len()
     }
@@ -109,7 +117,10 @@ impl Task {
     }
 
     pub(crate) fn register(&mut self, cx: &mut Context<'_>, wish: Wish) {
+        self.session
+            .want_part(cx.now, wish.part, self.wish.is_none());
         let merged = self.wish.map_or(wish, |old| Wish {
+            part: wish.part,
             can_read: old.can_read || wish.can_read,
             credentialed: old.credentialed && wish.credentialed,
             named: old

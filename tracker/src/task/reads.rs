@@ -112,6 +112,12 @@ impl Task {
             self.note_current(cx.now);
             self.sync_reading();
             self.report(cx, lease, None);
+            if self.is_needless(lease) {
+                // The probe told what the part's readers need to know; its bytes are in nobody's part.
+                self.end_read(cx, lease, Some(LeaseEnd::Returned));
+                self.registration.hurry(cx.now);
+                return None;
+            }
         }
         let read = self.reads.get(&lease)?;
         let meta = read.meta.clone()?;
@@ -119,6 +125,21 @@ impl Task {
         Some(ReadPlan {
             meta,
             run: read.run.clone(),
+        })
+    }
+
+    /// Whether a read brings nothing but blocks that no caller wants.
+    fn is_needless(&self, lease: u64) -> bool {
+        let read = self.reads.get(&lease);
+        read.is_some_and(|read| {
+            let can_be_left = read
+                .meta
+                .as_ref()
+                .is_some_and(|meta| meta.ranges && !meta.single);
+            let outside = &self.session.outside;
+            can_be_left
+                && !read.run.is_empty()
+                && outside.first_absent(read.run.start).0 >= read.run.end
         })
     }
 

@@ -14,6 +14,7 @@ fn want_with_credentials(cluster: &mut Cluster, node: usize) {
         credentialed: true,
         named: None,
         max_age: Duration::from_mins(1),
+        part: None,
     };
     cluster.nodes[node].register(cluster.now, task(), wish);
     cluster.settle();

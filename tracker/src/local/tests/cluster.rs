@@ -145,6 +145,7 @@ impl Cluster {
             credentialed: false,
             named,
             max_age: Duration::from_mins(1),
+            part: None,
         };
         self.nodes[node].register(self.now, task(), wish);
         self.settle();

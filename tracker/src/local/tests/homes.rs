@@ -199,6 +199,7 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
         credentialed: false,
         named: None,
         max_age: Duration::ZERO,
+        part: None,
     };
     cluster.nodes[node].register(cluster.now, task(), wish);
     // The home's word on what this node reported before it was asked again.
@@ -260,6 +261,7 @@ fn registrants_of_huge_files_do_not_fill_a_homes_memory() {
             validated_ms: 0,
             stalled: false,
             addr: None,
+            parts: Vec::new(),
         };
         let from = cluster.peer(1);
         let home = &mut cluster.nodes[0];

@@ -5,4 +5,5 @@ mod cluster;
 mod content;
 mod failures;
 mod homes;
+mod parts;
 mod sessions;

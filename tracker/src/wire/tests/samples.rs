@@ -219,6 +219,7 @@ impl Draw {
                 validated_ms: u64::from(self.number()),
                 stalled: self.coin(),
                 addr: self.maybe(Self::addr),
+                parts: self.some(3, |draw| (draw.0.next(), draw.maybe(|draw| draw.0.next()))),
             }),
             1 => Message::Registered(Registered {
                 task,
