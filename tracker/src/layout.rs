@@ -30,7 +30,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Cuts `length` bytes: pieces by the seeds' rule, blocks so that a file has about 700 to 1,400.
+    /// Cuts `length` bytes: pieces by the seeds' rule, blocks so that a file has about 640 to 1,280.
     ///
     /// With fewer blocks a swarm waits for whole blocks at each hop; with more, messages outweigh the gain.
     /// Returns `None` if the file would have more than [`MAX_BLOCKS`].
@@ -40,7 +40,7 @@ impl Layout {
         } else {
             (length / (100 * MIB) * MIB + 2 * MIB).min(u64::from(MAX_PIECE_BYTES))
         };
-        let target = (length / 700).max(1);
+        let target = (length / 640).max(1);
         let block_bytes = (1_u64 << target.ilog2())
             .clamp(u64::from(MIN_BLOCK_BYTES), u64::from(MAX_BLOCK_BYTES))
             .min(piece_bytes);
