@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::{Driver, Report};
-use crate::transport::{Arrival, BlockHeader};
+use crate::transport::{Arrival, BlockHeader, Room};
 
 /// A block that waits for a limit shows life this often.
 const LIFE_SIGN_PERIOD: Duration = Duration::from_millis(100);
@@ -35,7 +35,8 @@ impl Driver {
                 header,
                 body,
                 digest,
-            } => self.handle_block(now, from, header, body, digest),
+                room,
+            } => self.handle_block(now, from, header, body, digest, room),
             Arrival::BlockLost { from, header } => {
                 self.tracker
                     .handle_block_lost(now, from, &header.task, header.block);
@@ -53,8 +54,14 @@ impl Driver {
         header: BlockHeader,
         body: Bytes,
         digest: BlockDigest,
+        room: Room,
     ) {
         self.links.touch(now, &from);
+        if !self.is_of_use(&header) {
+            // The tracker says what is to be done; the limits are for what was asked for.
+            self.admit_block(now, from, header, body, digest);
+            return;
+        }
         let bytes = body.len() as u64;
         let wait = self
             .parts
@@ -83,9 +90,23 @@ impl Driver {
                     header,
                     body,
                     digest,
+                    room,
                 })
                 .await;
         });
+    }
+
+    /// Whether the tracker may keep such a block: only those wait for a limit, and use it up.
+    fn is_of_use(&self, header: &BlockHeader) -> bool {
+        let limiter = self.tasks.limiter(&header.task);
+        if limiter.is_unlimited() && self.parts.limits.download.is_unlimited() {
+            return true;
+        }
+        let Some(task) = self.tracker.task(&header.task) else {
+            return false;
+        };
+        let is_current = task.meta.is_some_and(|meta| meta.version == header.version);
+        !task.complete && is_current && self.tracker.digest(&header.task, header.block).is_some()
     }
 
     /// A block's bytes are parked until the tracker has judged its digest.

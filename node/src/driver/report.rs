@@ -15,7 +15,7 @@ use super::sends::SendKey;
 use super::source_reads::{CutBlock, ReadEnd, ReadKey};
 use crate::discovery::Candidate;
 use crate::store::ReserveError;
-use crate::transport::{BlockHeader, ConnectError, Link};
+use crate::transport::{BlockHeader, ConnectError, Link, Room};
 
 /// One thing that a task beside the loop found out or ended with.
 pub(crate) enum Report {
@@ -64,6 +64,7 @@ pub(crate) enum Report {
         header: BlockHeader,
         body: Bytes,
         digest: BlockDigest,
+        room: Room,
     },
     /// A block still waits for the limit: a sign of life for the tracker.
     StillFlowing { from: PeerId, header: BlockHeader },
@@ -125,6 +126,7 @@ impl Driver {
                 header,
                 body,
                 digest,
+                room: _room,
             } => self.admit_block(now, from, header, body, digest),
             Report::StillFlowing { from, header } => {
                 self.tracker

@@ -67,6 +67,8 @@ pub enum Arrival {
         body: Bytes,
         /// Their digest.
         digest: BlockDigest,
+        /// The memory that they take, free again when this is dropped.
+        room: Room,
     },
     /// A block's stream broke after its first bytes.
     BlockLost {
@@ -88,8 +90,25 @@ pub enum Arrival {
 
 struct Waiting {
     arrival: Arrival,
-    /// The room that a block takes in memory, free again once the node's loop has it.
+    /// The room that a message takes in memory, free again once the node's loop has it.
     _room: Option<OwnedSemaphorePermit>,
+}
+
+/// A block's part of the memory for blocks that are on their way in.
+#[derive(Debug)]
+pub struct Room {
+    _of_all: OwnedSemaphorePermit,
+    _of_link: OwnedSemaphorePermit,
+}
+
+/// What the blocks of one link may take of that memory: nobody can take it all.
+#[derive(Debug)]
+pub(crate) struct Share(Arc<Semaphore>);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(Arc::new(units(MAX_LINK_ROOM_BYTES)))
+    }
 }
 
 /// The way in.
@@ -97,6 +116,7 @@ struct Waiting {
 pub(crate) struct Arrivals {
     line: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    message_room: Arc<Semaphore>,
 }
 
 /// The way out. When it is dropped, the transport stops.
@@ -107,6 +127,10 @@ pub struct Incoming {
 
 /// Bytes of blocks that may be in flight to the node's loop, over all links.
 const MAX_BLOCK_ROOM_BYTES: usize = 128 * 1024 * 1024;
+/// Those of one link.
+const MAX_LINK_ROOM_BYTES: usize = MAX_BLOCK_ROOM_BYTES / 4;
+/// Bytes of messages and push/pulls that may wait for the node's loop.
+const MAX_MESSAGE_ROOM_BYTES: usize = 64 * 1024 * 1024;
 const ROOM_UNIT_BYTES: u32 = 1024;
 
 /// A new line; the transport stops when its way out is dropped.
@@ -114,9 +138,8 @@ pub(crate) fn line(stop: tokio_util::sync::DropGuard) -> (Arrivals, Incoming) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let arrivals = Arrivals {
         line: sender,
-        room: Arc::new(Semaphore::new(
-            MAX_BLOCK_ROOM_BYTES / ROOM_UNIT_BYTES as usize,
-        )),
+        room: Arc::new(units(MAX_BLOCK_ROOM_BYTES)),
+        message_room: Arc::new(units(MAX_MESSAGE_ROOM_BYTES)),
     };
     let incoming = Incoming {
         line: receiver,
@@ -128,14 +151,10 @@ pub(crate) fn line(stop: tokio_util::sync::DropGuard) -> (Arrivals, Incoming) {
 impl Arrivals {
     /// Waits for a place. An error means that nobody listens any more.
     pub(crate) async fn send(&self, arrival: Arrival) -> Result<(), Close> {
-        self.send_holding(arrival, None).await
-    }
-
-    pub(crate) async fn send_holding(
-        &self,
-        arrival: Arrival,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Close> {
+        let room = match arrival.message_bytes() {
+            0 => None,
+            bytes => Some(take(&self.message_room, bytes).await?),
+        };
         let waiting = Waiting {
             arrival,
             _room: room,
@@ -154,13 +173,46 @@ impl Arrivals {
         }
     }
 
-    /// Room for a block of `length` bytes.
-    pub(crate) async fn room_for(&self, length: u32) -> Result<OwnedSemaphorePermit, Close> {
-        Arc::clone(&self.room)
-            .acquire_many_owned(length.div_ceil(ROOM_UNIT_BYTES))
-            .await
-            .map_err(|_| Close::Shutdown)
+    /// Room for a block of `length` bytes on the link that has this share.
+    pub(crate) async fn room_for(&self, share: &Share, length: u32) -> Result<Room, Close> {
+        // The share first: who waits for his own stands in nobody's way.
+        let of_link = take(&share.0, length as usize).await?;
+        let of_all = take(&self.room, length as usize).await?;
+        Ok(Room {
+            _of_all: of_all,
+            _of_link: of_link,
+        })
     }
+}
+
+impl Arrival {
+    /// What it holds in memory that is neither a packet nor a block.
+    fn message_bytes(&self) -> usize {
+        match self {
+            Self::Message { bytes, .. } => bytes.len(),
+            Self::Sync { open, .. } => open.len(),
+            Self::Packet { .. }
+            | Self::LinkUp(_)
+            | Self::LinkDown { .. }
+            | Self::Flow { .. }
+            | Self::Block { .. }
+            | Self::BlockLost { .. } => 0,
+        }
+    }
+}
+
+const fn units(bytes: usize) -> Semaphore {
+    Semaphore::const_new(bytes / ROOM_UNIT_BYTES as usize)
+}
+
+async fn take(room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Close> {
+    let units = u32::try_from(bytes)
+        .unwrap_or(u32::MAX)
+        .div_ceil(ROOM_UNIT_BYTES);
+    Arc::clone(room)
+        .acquire_many_owned(units)
+        .await
+        .map_err(|_| Close::Shutdown)
 }
 
 impl Incoming {
@@ -184,5 +236,58 @@ impl std::fmt::Debug for Arrivals {
 impl std::fmt::Debug for Incoming {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Incoming")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dfnode_tracker::MAX_BLOCK_BYTES;
+    use dfnode_tracker::wire::MAX_MESSAGE_BYTES;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn new_line() -> (Arrivals, Incoming) {
+        line(tokio_util::sync::CancellationToken::new().drop_guard())
+    }
+
+    #[tokio::test]
+    async fn one_link_cannot_hold_the_room_of_all() {
+        let (arrivals, _incoming) = new_line();
+        let (greedy, other) = (Share::default(), Share::default());
+        let mut held = Vec::new();
+        while let Ok(room) = timeout(SOON, arrivals.room_for(&greedy, MAX_BLOCK_BYTES)).await {
+            held.push(room.unwrap());
+        }
+        let bytes = held.len() * MAX_BLOCK_BYTES as usize;
+        assert_eq!(bytes, MAX_LINK_ROOM_BYTES);
+        for _ in 0..held.len() {
+            let room = timeout(SOON, arrivals.room_for(&other, MAX_BLOCK_BYTES)).await;
+            held.push(room.expect("there is room for others").unwrap());
+        }
+        held.remove(0);
+        let room = timeout(SOON, arrivals.room_for(&greedy, MAX_BLOCK_BYTES)).await;
+        assert!(room.is_ok(), "what was let go is there again");
+    }
+
+    #[tokio::test]
+    async fn messages_that_wait_are_bounded_in_bytes() {
+        let (arrivals, mut incoming) = new_line();
+        let from = PeerId::from_bytes([1; 32]);
+        let bytes = Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
+        let send = async || {
+            let bytes = bytes.clone();
+            timeout(SOON, arrivals.send(Arrival::Message { from, bytes })).await
+        };
+        for _ in 0..MAX_MESSAGE_ROOM_BYTES / MAX_MESSAGE_BYTES {
+            assert!(send().await.is_ok());
+        }
+        assert!(send().await.is_err());
+        assert!(incoming.try_recv().is_some());
+        assert!(send().await.is_ok());
     }
 }

@@ -10,7 +10,7 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::arrival::{Arrival, Arrivals};
+use super::arrival::{Arrival, Arrivals, Share};
 use super::block_header::{BlockHeader, HEADER_BYTES, HeaderError};
 use super::close::Close;
 use super::endpoint::MAX_BLOCK_STREAMS;
@@ -138,7 +138,7 @@ async fn receive(link: Link, mut stream: RecvStream, arrivals: Arrivals) -> Resu
     };
     let from = link.peer();
     let entry = link.receiving().enter(&header);
-    let reading = read_body(&mut stream, from, &header, &arrivals);
+    let reading = read_body(&mut stream, &link, &header, &arrivals);
     let outcome = tokio::select! {
         outcome = reading => outcome,
         () = entry.stopped() => {
@@ -195,14 +195,16 @@ impl From<Close> for BodyError {
 /// Reads, hashes and tells the block as soon as its last byte is there.
 async fn read_body(
     stream: &mut RecvStream,
-    from: dfnode_gossip::PeerId,
+    link: &Link,
     header: &BlockHeader,
     arrivals: &Arrivals,
 ) -> Result<(), BodyError> {
-    let header = *header;
+    let (from, header) = (link.peer(), *header);
     arrivals.send(Arrival::Flow { from, header }).await?;
     let mut told = Clock::now();
-    let room = arrivals.room_for(header.length).await?;
+    let room = arrivals
+        .room_for(&link.receiving().share, header.length)
+        .await?;
     let mut body = Body::new(header.length as usize);
     while !body.is_complete() {
         let mut chunks = [const { Bytes::new() }; READ_BATCH];
@@ -223,8 +225,9 @@ async fn read_body(
         header,
         body,
         digest,
+        room,
     };
-    Ok(arrivals.send_holding(block, Some(room)).await?)
+    Ok(arrivals.send(block).await?)
 }
 
 fn flow_is_due(told: &mut Now) -> bool {
@@ -293,6 +296,7 @@ impl Body {
 /// The blocks that a peer is sending, so that one can be stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Receiving {
+    share: Share,
     entries: std::sync::Mutex<Vec<(BlockHeader, CancellationToken)>>,
 }
 

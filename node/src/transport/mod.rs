@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::admission::{Admitted, Me, StartId};
 use self::arrival::Arrivals;
-pub use self::arrival::{Arrival, Incoming};
+pub use self::arrival::{Arrival, Incoming, Room};
 pub use self::block_header::BlockHeader;
 pub use self::block_stream::SendBlockError;
 pub use self::close::Close;

@@ -32,6 +32,7 @@ async fn a_block_arrives_whole_with_its_digest() {
                         header: h,
                         body: b,
                         digest,
+                        room: _,
                     } => return (from, h, b, digest),
                     other => panic!("{other:?}"),
                 }
