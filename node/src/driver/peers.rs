@@ -11,6 +11,8 @@ use super::Driver;
 
 /// Peers whose bytes are counted.
 const MAX_COUNTED: usize = 16 * 1024;
+/// Peers whose isolation is remembered; the one that ends first makes room.
+const MAX_ISOLATED: usize = 1024;
 /// How long a peer stays isolated the first time; doubled each further time.
 const PROBATION: Duration = Duration::from_mins(10);
 /// The longest isolation.
@@ -61,7 +63,41 @@ impl Peers {
         self.counts.get(peer).copied().unwrap_or_default()
     }
 
-    /// Every peer that was ever isolated.
+    /// Isolates a peer: for how long, and whose isolation was forgotten for it.
+    fn isolate(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        reason: BlameReason,
+    ) -> (Duration, Option<PeerId>) {
+        let times = self
+            .isolated
+            .get(&peer)
+            .map_or(0, |isolated| isolated.times);
+        let span = PROBATION
+            .saturating_mul(1 << times.min(10))
+            .min(MAX_PROBATION);
+        let isolated = Isolated {
+            reason,
+            until: now + span,
+            times: times.saturating_add(1),
+            is_over: false,
+        };
+        self.isolated.insert(peer, isolated);
+        if self.isolated.len() <= MAX_ISOLATED {
+            return (span, None);
+        }
+        let others = self.isolated.iter().filter(|(other, _)| **other != peer);
+        let soonest = others
+            .min_by_key(|(_, isolated)| isolated.until)
+            .map(|(other, _)| *other);
+        if let Some(soonest) = soonest {
+            self.isolated.remove(&soonest);
+        }
+        (span, soonest)
+    }
+
+    /// Every peer whose isolation is remembered.
     pub(super) fn isolated(&self) -> impl Iterator<Item = (&PeerId, &Isolated)> {
         self.isolated.iter()
     }
@@ -96,25 +132,39 @@ impl Driver {
 
     /// A peer is not to be dealt with until its probation.
     pub(super) fn isolate(&mut self, now: Now, peer: PeerId, reason: BlameReason) {
-        let times = self
-            .peers
-            .isolated
-            .get(&peer)
-            .map_or(0, |isolated| isolated.times);
-        let span = PROBATION
-            .saturating_mul(1 << times.min(10))
-            .min(MAX_PROBATION);
-        let until = now + span;
+        let (span, forgotten) = self.peers.isolate(now, peer, reason);
         warn!(peer = %peer.short(), reason = reason.as_str(), minutes = span.as_secs() / 60, "peer isolated");
-        self.peers.isolated.insert(
-            peer,
-            Isolated {
-                reason,
-                until,
-                times: times + 1,
-                is_over: false,
-            },
-        );
-        self.parts.transport.refuse(peer, until);
+        if let Some(forgotten) = forgotten {
+            self.tracker.set_isolated(now, forgotten, None);
+        }
+        self.parts.transport.refuse(peer, now + span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(number: u32) -> PeerId {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        PeerId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn isolation_grows_and_ends_and_the_isolated_are_bounded() {
+        let mut peers = Peers::default();
+        let (now, reason) = (Now::from_micros(0), BlameReason::AlteredBytes);
+        assert_eq!(peers.isolate(now, peer(0), reason), (PROBATION, None));
+        assert!(peers.isolation(now, &peer(0)).is_some());
+        assert!(peers.isolation(now + PROBATION, &peer(0)).is_none());
+        assert_eq!(peers.isolate(now, peer(0), reason), (PROBATION * 2, None));
+        for number in 1..2000 {
+            let later = now + Duration::from_secs(number.into());
+            let (_, forgotten) = peers.isolate(later, peer(number), reason);
+            assert_eq!(forgotten.is_some(), number as usize >= MAX_ISOLATED);
+            assert!(peers.isolation(later, &peer(number)).is_some());
+        }
+        assert_eq!(peers.isolated().count(), MAX_ISOLATED);
     }
 }

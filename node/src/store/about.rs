@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use dfnode_tracker::Digest;
 use serde::{Deserialize, Serialize};
 
+/// Authorities that are remembered for a task.
+const MAX_AUTHORITIES: usize = 64;
+
 /// Where a task came from and who vouched for it. Kept in the index, so it outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
@@ -26,6 +29,31 @@ impl About {
         self.url = self.url.take().or(newer.url);
         self.digest = self.digest.take().or(newer.digest);
         self.authorities.extend(newer.authorities);
+        self.bound();
         self.validated_at_ms = self.validated_at_ms.max(newer.validated_at_ms);
+    }
+
+    /// Forgets the authorities that are too many. Who is forgotten proves itself again.
+    pub(super) fn bound(&mut self) {
+        while self.authorities.len() > MAX_AUTHORITIES {
+            self.authorities.pop_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authorities_of_a_task_are_bounded() {
+        let mut about = About::default();
+        for number in 0..500 {
+            about.merge(About {
+                authorities: BTreeSet::from([format!("https://registry-{number}:443")]),
+                ..About::default()
+            });
+        }
+        assert_eq!(about.authorities.len(), MAX_AUTHORITIES);
     }
 }

@@ -126,10 +126,11 @@ impl Entry {
     pub(super) fn new(
         task: TaskId,
         meta: &Meta,
-        about: About,
+        mut about: About,
         generation: u64,
         path: PathBuf,
     ) -> Self {
+        about.bound();
         Self {
             task,
             version: meta.version,
@@ -206,7 +207,9 @@ impl Entry {
     }
 
     pub(super) fn update_about(&self, change: impl FnOnce(&mut About)) {
-        change(&mut self.lock().about);
+        let about = &mut self.lock().about;
+        change(about);
+        about.bound();
     }
 
     pub(super) fn is_complete(&self) -> bool {
