@@ -15,24 +15,33 @@ pub struct Zone {
     bytes: [u8; MAX_ZONE_BYTES],
 }
 
-/// The zone's name is longer than [`MAX_ZONE_BYTES`].
+/// Why a text names no zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a zone's name has at most {MAX_ZONE_BYTES} bytes")]
-pub struct ZoneTooLong;
+pub enum InvalidZone {
+    /// It is longer than [`MAX_ZONE_BYTES`].
+    #[error("a zone's name has at most {MAX_ZONE_BYTES} bytes")]
+    TooLong,
+    /// It has control characters, which a terminal would obey.
+    #[error("a zone's name has no control characters")]
+    Control,
+}
 
 impl Zone {
     /// A zone called `name`.
     ///
     /// # Errors
     ///
-    /// If `name` is longer than [`MAX_ZONE_BYTES`].
-    pub fn try_new(name: &str) -> Result<Self, ZoneTooLong> {
+    /// If `name` is longer than [`MAX_ZONE_BYTES`] or has control characters.
+    pub fn try_new(name: &str) -> Result<Self, InvalidZone> {
+        if name.chars().any(char::is_control) {
+            return Err(InvalidZone::Control);
+        }
         let mut bytes = [0; MAX_ZONE_BYTES];
         bytes
             .get_mut(..name.len())
-            .ok_or(ZoneTooLong)?
+            .ok_or(InvalidZone::TooLong)?
             .copy_from_slice(name.as_bytes());
-        let length = u8::try_from(name.len()).map_err(|_| ZoneTooLong)?;
+        let length = u8::try_from(name.len()).map_err(|_| InvalidZone::TooLong)?;
         Ok(Self { length, bytes })
     }
 
@@ -106,6 +115,17 @@ mod tests {
             Zone::try_new("0123456789abcde").unwrap().to_string().len(),
             15
         );
-        assert_eq!(Zone::try_new("0123456789abcdef"), Err(ZoneTooLong));
+        assert_eq!(Zone::try_new("0123456789abcdef"), Err(InvalidZone::TooLong));
+    }
+    #[test]
+    fn a_zone_says_nothing_to_a_terminal_not_even_one_from_the_wire() {
+        use serde::de::IntoDeserializer as _;
+        use serde::de::value::{Error, StrDeserializer};
+
+        for name in ["\x1b[2J", "a\nb", "\u{9b}1m", "\x7f", "\0"] {
+            assert_eq!(Zone::try_new(name), Err(InvalidZone::Control));
+            let wire: StrDeserializer<'_, Error> = name.into_deserializer();
+            assert!(Zone::deserialize(wire).is_err(), "{name:?}");
+        }
     }
 }

@@ -32,7 +32,7 @@ pub use config::Config;
 pub use error::{PublishError, Violation};
 pub use event::{Event, EventKind, MAX_BODY_BYTES, Subject};
 pub use gossip::Gossip;
-pub use labels::{Labels, MAX_ZONE_BYTES, Zone, ZoneTooLong};
+pub use labels::{InvalidZone, Labels, MAX_ZONE_BYTES, Zone};
 pub use member::{MAX_ADDRS, Member};
 pub use now::Now;
 pub use output::{Output, SignRequestId};
