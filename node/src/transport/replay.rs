@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use dfnode_gossip::PeerId;
+use dfnode_gossip::{Now, PeerId};
 
 /// Packets that may overtake an older one of the same sender. A sender counts its packets to everybody, so
 /// two in a row for us can be far apart.
@@ -12,6 +13,9 @@ const WORDS: usize = 8;
 
 /// Starts of one sender that are remembered: an old start's packets cannot be played again while it is.
 const STARTS_PER_SENDER: usize = 4;
+
+/// A start that was heard of so lately is alive: no other takes its place. Another one is its successor, or recorded.
+const ALIVE: Duration = Duration::from_secs(3);
 
 /// Senders remembered, each 400 bytes at most. A sender that is forgotten is taken for a new one.
 const MAX_SENDERS: usize = 32_768;
@@ -36,13 +40,14 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug)]
 struct Record {
     addr: SocketAddr,
-    /// Latest heard of last.
+    /// The one that the address is of comes last.
     starts: Vec<Start>,
 }
 
 #[derive(Clone, Debug)]
 struct Start {
     salt: [u8; 8],
+    heard: Now,
     highest: u64,
     /// Bit `c % WINDOW` is set if counter `c` came; only those above `highest - WINDOW` count.
     came: [u64; WORDS],
@@ -57,13 +62,19 @@ impl Seen {
     }
 
     /// Remembers an authentic packet; false if it came before.
-    pub(crate) fn note(&mut self, sender: Sender, counter: u64, addr: SocketAddr) -> bool {
+    pub(crate) fn note(
+        &mut self,
+        now: Now,
+        sender: Sender,
+        counter: u64,
+        addr: SocketAddr,
+    ) -> bool {
         self.make_young(&sender.from);
         let record = self.young.entry(sender.from).or_insert_with(|| Record {
             addr,
             starts: Vec::with_capacity(1),
         });
-        record.note(&sender, counter, addr)
+        record.note(now, &sender, counter, addr)
     }
 
     pub(crate) fn addr_of(&self, peer: &PeerId) -> Option<SocketAddr> {
@@ -92,37 +103,45 @@ impl Record {
         self.starts.iter().find(|start| start.salt == sender.salt)
     }
 
-    fn note(&mut self, sender: &Sender, counter: u64, addr: SocketAddr) -> bool {
+    fn note(&mut self, now: Now, sender: &Sender, counter: u64, addr: SocketAddr) -> bool {
         let known = self
             .starts
-            .iter_mut()
+            .iter()
             .position(|start| start.salt == sender.salt);
-        if let Some(at) = known {
-            let newest = at + 1 == self.starts.len();
-            let start = &mut self.starts[at];
-            if start.has(counter) {
-                return false;
-            }
-            // A replay comes with an old counter: it cannot move the sender's address.
-            if newest && counter > start.highest {
-                self.addr = addr;
-            }
-            start.note(counter);
-            return true;
+        if known.is_some_and(|at| self.starts[at].has(counter)) {
+            return false;
+        }
+        // A replay comes with an old counter: it cannot move the sender's address.
+        let is_ahead = known.is_none_or(|at| counter > self.starts[at].highest);
+        let mut start = match known {
+            Some(at) => self.starts.remove(at),
+            None => Start::new(sender.salt, now, counter),
+        };
+        start.note(now, counter);
+        let was_newest = known == Some(self.starts.len());
+        let is_live = |newest: &Start| now.saturating_since(newest.heard) < ALIVE;
+        let leads = was_newest || is_ahead && !self.starts.last().is_some_and(is_live);
+        if leads && is_ahead {
+            self.addr = addr;
         }
         if self.starts.len() == STARTS_PER_SENDER {
             self.starts.remove(0);
         }
-        self.addr = addr;
-        self.starts.push(Start::new(sender.salt, counter));
+        let at = if leads {
+            self.starts.len()
+        } else {
+            self.starts.len() - 1
+        };
+        self.starts.insert(at, start);
         true
     }
 }
 
 impl Start {
-    fn new(salt: [u8; 8], counter: u64) -> Self {
+    fn new(salt: [u8; 8], now: Now, counter: u64) -> Self {
         let mut start = Self {
             salt,
+            heard: now,
             highest: counter,
             came: [0; WORDS],
         };
@@ -137,7 +156,8 @@ impl Start {
         self.highest - counter >= WINDOW || self.came[word(counter)] & bit(counter) != 0
     }
 
-    fn note(&mut self, counter: u64) {
+    fn note(&mut self, now: Now, counter: u64) {
+        self.heard = now;
         if counter > self.highest {
             let skipped = (counter - self.highest).min(WINDOW);
             for forgotten in counter - (skipped - 1)..=counter {
@@ -169,6 +189,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Now = Now::from_micros(1_000_000);
+
     fn sender(number: u32, salt: u8) -> Sender {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
@@ -196,7 +218,7 @@ mod tests {
                 let highest = came.last().copied().unwrap_or_default();
                 let fresh = counter + WINDOW > highest && came.insert(counter);
                 prop_assert_eq!(!seen.has(&sender(1, 1), counter), fresh);
-                prop_assert_eq!(seen.note(sender(1, 1), counter, addr(1)), fresh);
+                prop_assert_eq!(seen.note(NOW, sender(1, 1), counter, addr(1)), fresh);
             }
         }
     }
@@ -204,20 +226,52 @@ mod tests {
     #[test]
     fn the_end_of_the_counter_is_no_trap() {
         let mut seen = Seen::default();
-        assert!(seen.note(sender(1, 1), 0, addr(1)));
-        assert!(seen.note(sender(1, 1), u64::MAX, addr(1)));
-        assert!(!seen.note(sender(1, 1), u64::MAX, addr(1)));
-        assert!(seen.note(sender(1, 1), u64::MAX - 1, addr(1)));
+        assert!(seen.note(NOW, sender(1, 1), 0, addr(1)));
+        assert!(seen.note(NOW, sender(1, 1), u64::MAX, addr(1)));
+        assert!(!seen.note(NOW, sender(1, 1), u64::MAX, addr(1)));
+        assert!(seen.note(NOW, sender(1, 1), u64::MAX - 1, addr(1)));
     }
 
     #[test]
     fn an_old_start_cannot_be_played_again_nor_move_the_address() {
         let mut seen = Seen::default();
-        assert!(seen.note(sender(1, 1), 5, addr(1)));
-        assert!(seen.note(sender(1, 2), 5, addr(2)));
-        assert!(!seen.note(sender(1, 1), 5, addr(3)));
-        assert!(seen.note(sender(1, 1), 6, addr(3)));
+        let later = NOW + ALIVE;
+        assert!(seen.note(NOW, sender(1, 1), 5, addr(1)));
+        assert!(seen.note(later, sender(1, 2), 5, addr(2)));
+        assert!(!seen.note(later, sender(1, 1), 5, addr(3)));
+        assert!(seen.note(later, sender(1, 1), 6, addr(3)));
         assert_eq!(seen.addr_of(&sender(1, 1).from), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_recorded_start_that_was_never_heard_moves_no_live_senders_address() {
+        let mut seen = Seen::default();
+        let (live, peer) = (sender(1, 1), sender(1, 1).from);
+        assert!(seen.note(NOW, live, 5, addr(1)));
+        for recorded in 2..100 {
+            seen.note(NOW, sender(1, recorded), 900, addr(2));
+            assert_eq!(seen.addr_of(&peer), Some(addr(1)));
+        }
+        assert!(seen.has(&live, 5), "and does not make it forgotten");
+        assert!(seen.note(NOW, live, 6, addr(3)), "who may move");
+        assert_eq!(seen.addr_of(&peer), Some(addr(3)));
+    }
+
+    #[test]
+    fn a_new_start_moves_the_address_once_the_old_one_is_silent_and_so_does_the_true_one_after_a_recorded_one()
+     {
+        let mut seen = Seen::default();
+        let (old, new) = (sender(1, 1), sender(1, 2));
+        assert!(seen.note(NOW, old, 5, addr(1)));
+        assert!(seen.note(NOW, new, 0, addr(2)));
+        assert_eq!(seen.addr_of(&old.from), Some(addr(1)));
+        let later = NOW + ALIVE;
+        assert!(seen.note(later, new, 1, addr(2)));
+        assert_eq!(seen.addr_of(&old.from), Some(addr(2)));
+        let silent = later + ALIVE;
+        assert!(seen.note(silent, old, 6, addr(3)), "a recorded one");
+        assert!(seen.note(silent + ALIVE, new, 2, addr(2)));
+        assert_eq!(seen.addr_of(&old.from), Some(addr(2)));
     }
 
     #[test]
@@ -225,9 +279,9 @@ mod tests {
         let mut seen = Seen::default();
         let faithful = sender(u32::MAX, 1);
         for number in 0..100_000 {
-            seen.note(sender(number, 1), 1, addr(1));
+            seen.note(NOW, sender(number, 1), 1, addr(1));
             if number % 1000 == 0 {
-                assert!(seen.note(faithful, u64::from(number) + 1, addr(1)));
+                assert!(seen.note(NOW, faithful, u64::from(number) + 1, addr(1)));
             }
         }
         assert!(seen.young.len() + seen.old.len() <= MAX_SENDERS);

@@ -161,7 +161,10 @@ impl Seal {
         let (text, tag) = body.split_at_mut(length);
         self.decrypt(&sender, counter, header, text, tag)?;
         // Only now may the sender take up memory: strangers cannot fill the table.
-        if !self.seen().note(sender, counter, addr) {
+        if !self
+            .seen()
+            .note(ambient::Clock::now(), sender, counter, addr)
+        {
             return Err(OpenError::Replayed);
         }
         Ok(Opened {
