@@ -33,7 +33,6 @@ pub(super) fn status(status: &Status, place: &Place) -> Value {
         "status": status.status,
         "open": status.open,
         "ready": status.ready,
-        "isolated": status.isolated,
         "zone": status.zone,
         "leech": status.leech,
         "members": u64::from(status.peers) + 1,
@@ -121,10 +120,6 @@ pub(super) fn status_text(status: &Status, place: &Place) -> String {
     );
     for (says, what) in [
         (!status.ready, "still looking for the cluster"),
-        (
-            status.isolated,
-            "isolated: too much failed with too many peers, so only sources are used",
-        ),
         (status.leech, "never uploads"),
     ] {
         if says {

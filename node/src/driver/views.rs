@@ -37,7 +37,6 @@ impl Driver {
             status: about.status,
             open: about.is_open,
             ready: self.joining.ready,
-            isolated: false,
             zone: me.labels.zone.to_string(),
             leech: me.labels.leech,
             peers: count(

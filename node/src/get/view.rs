@@ -31,10 +31,6 @@ pub struct BytesView {
 }
 
 /// A node at a glance.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, shown as such"
-)]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of the program.
@@ -57,8 +53,6 @@ pub struct Status {
     pub open: bool,
     /// Whether it has found the cluster, or has none to look for.
     pub ready: bool,
-    /// Whether it has isolated itself because too much failed: it uses sources only.
-    pub isolated: bool,
     /// Its zone.
     pub zone: String,
     /// Whether it never uploads.
