@@ -123,6 +123,7 @@ pub struct LocalTracker {
     view: View,
     links: BTreeSet<PeerId>,
     isolated: BTreeMap<PeerId, BlameReason>,
+    /// Who accuses whom: members only, and fewer than isolate.
     accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
     ready: bool,
     verify: Verify,
@@ -216,6 +217,7 @@ impl LocalTracker {
                 self.view.down(peer);
                 let mut cx = context!(self, now);
                 self.homes.handle_down(&mut cx, peer);
+                self.forget_accusations(peer);
                 for holders in self.holders.values_mut() {
                     holders.remove(peer);
                 }
