@@ -46,6 +46,10 @@ pub(crate) fn is_shared(shared: &Shared, origin: &Origin, request: &Request<Body
 fn url_of(origin: &Origin, request: &Request<Body>) -> Option<Url> {
     let path = request.uri().path_and_query()?;
     let mut url = origin.url(path.as_str())?;
+    // A URL has no `..` and writes some signs in another way: for the upstream that may be something else.
+    if (url.path(), url.query()) != (path.path(), path.query()) {
+        return None;
+    }
     if url.port() == Some(origin.scheme.port()) {
         // This fails only for URLs that cannot have a port.
         let _ = url.set_port(None);
@@ -131,5 +135,29 @@ fn is_version(about: &HeaderMap, version: Option<VersionId>) -> bool {
             version == Some(VersionId::derive("etag", etag.as_bytes()))
         }
         Some(_) | None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body;
+
+    #[test]
+    fn what_a_url_would_write_otherwise_is_not_shared() {
+        let origin = Url::parse("https://a.example").unwrap();
+        let origin = Origin::of_url(&origin).unwrap();
+        let of = |path: &str| {
+            let mut request = Request::new(body::empty());
+            *request.uri_mut() = path.parse().unwrap();
+            url_of(&origin, &request).map(String::from)
+        };
+        assert_eq!(
+            of("/a%20b/c.bin?x=1&y=%2F").as_deref(),
+            Some("https://a.example/a%20b/c.bin?x=1&y=%2F")
+        );
+        for path in ["/a/../b", "/a/%2e%2E/b", "/a/./b", "/a/..", "/a?x='y'"] {
+            assert_eq!(of(path), None, "{path}");
+        }
     }
 }
