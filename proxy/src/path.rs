@@ -4,6 +4,8 @@ use dfnode_tracker::Digest;
 
 /// The longest name of a repository.
 const MAX_NAME_BYTES: usize = 512;
+/// The longest tag or digest that names a manifest.
+const MAX_REFERENCE_BYTES: usize = 256;
 
 /// What a path of a registry names. Only names that every registry understands alike are known: a path that one side
 /// could read in another way is no one's blob.
@@ -31,7 +33,7 @@ pub(crate) fn read(path: &str) -> Option<Named> {
             let digest = is_plain.then(|| last.parse().ok())??;
             Some(Named::Blob { repository, digest })
         }
-        "manifests" => Some(Named::Manifest { repository }),
+        "manifests" => is_reference(last).then_some(Named::Manifest { repository }),
         _ => None,
     }
 }
@@ -47,6 +49,15 @@ fn is_repository(name: &str) -> bool {
                 .all(|byte| is_word(byte) || matches!(byte, b'.' | b'_' | b'-'))
     };
     name.len() <= MAX_NAME_BYTES && name.split('/').all(is_part)
+}
+
+/// Whether `text` is a tag or a digest. Nothing in either can be read as more than one part of a path.
+fn is_reference(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_sign = |byte: u8| matches!(byte, b'.' | b'-' | b':' | b'+' | b'=');
+    text.len() <= MAX_REFERENCE_BYTES
+        && text.bytes().next().is_some_and(is_word)
+        && text.bytes().all(|byte| is_word(byte) || is_sign(byte))
 }
 
 #[cfg(test)]
@@ -67,12 +78,14 @@ mod tests {
                 digest
             })
         );
-        assert_eq!(
-            read("/v2/a/manifests/latest"),
-            Some(Named::Manifest {
-                repository: "a".to_owned()
-            })
-        );
+        for reference in ["latest", "_V1.2-rc", &format!("sha256:{HEX}")] {
+            assert_eq!(
+                read(&format!("/v2/a/manifests/{reference}")),
+                Some(Named::Manifest {
+                    repository: "a".to_owned()
+                })
+            );
+        }
     }
 
     #[test]
@@ -87,6 +100,9 @@ mod tests {
             format!("/v2/a/blobs/sha256:{HEX}/"),
             "/v2/a/blobs/sha256:12".to_owned(),
             "/v2/a/blobs/uploads/".to_owned(),
+            "/v2/a/manifests/".to_owned(),
+            "/v2/a/manifests/..".to_owned(),
+            "/v2/a/manifests/%2e%2e%2f%2e%2e%2fb%2fmanifests%2fx".to_owned(),
             "/v2/".to_owned(),
             "/".to_owned(),
         ] {
