@@ -184,6 +184,8 @@ fn basic(url: &Url) -> String {
         while let Some((first, others)) = rest.split_first() {
             let code = others
                 .get(..2)
+                // A sign would be read as part of a number.
+                .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
                 .and_then(|digits| std::str::from_utf8(digits).ok())
                 .and_then(|digits| u8::from_str_radix(digits, 16).ok())
                 .filter(|_| *first == b'%');
@@ -229,6 +231,8 @@ mod tests {
     fn a_login_is_written_as_proxies_read_it() {
         let url = Url::parse("http://al%40ice:s%3Aecret@proxy:3128").unwrap();
         assert_eq!(basic(&url), base64(b"al@ice:s:ecret"));
+        let url = Url::parse("http://al%+fice:100%@proxy:3128").unwrap();
+        assert_eq!(basic(&url), base64(b"al%+fice:100%"));
         assert_eq!(base64(b""), "");
         assert_eq!(base64(b"f"), "Zg==");
         assert_eq!(base64(b"fo"), "Zm8=");
