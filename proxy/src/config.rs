@@ -103,6 +103,10 @@ impl FromStr for HostPattern {
         };
         // Port 0 stands for none: nobody listens there.
         let authority = Authority::parse(rest, Some(0)).ok_or_else(wrong)?;
+        if !dot.is_empty() && authority.host().contains(':') {
+            // Nothing is below an address.
+            return Err(wrong());
+        }
         Ok(Self {
             host: format!("{dot}{}", authority.host()),
             port: Some(authority.port()).filter(|port| *port != 0),
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_an_error() {
-        for text in ["", ".", "a b", "http://a", "a:99999", "a/b"] {
+        for text in ["", ".", "a b", "http://a", "a:99999", "a/b", ".[::1]"] {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }
     }
