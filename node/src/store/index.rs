@@ -265,7 +265,10 @@ fn indexed(
     }
     let holds: Holds = unframe(Kind::Have, holds)?;
     let have = holds.unpack(record.meta.layout.blocks()).ok_or(BadRecord)?;
-    let next_batch = batches.last().map_or(0, |(number, _)| number + 1);
+    let next_batch = match batches.last() {
+        Some((number, _)) => number.checked_add(1).ok_or(BadRecord)?,
+        None => 0,
+    };
     // A lost batch costs trust in its blocks only: whoever restores asks for their digests again.
     let batches = batches.into_iter().filter_map(|(_, batch)| batch).collect();
     Ok(Indexed {
@@ -275,4 +278,39 @@ fn indexed(
         batches,
         next_batch,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dfnode_tracker::{Meta, SourceHead, Validators};
+
+    use super::super::about::About;
+    use super::*;
+
+    #[test]
+    fn a_batch_behind_which_there_is_no_number_is_not_believed() {
+        let head = SourceHead {
+            length: Some(10),
+            validators: Validators::default(),
+            ranges: false,
+            digest: None,
+            authority: None,
+            public: true,
+        };
+        let record = TaskRecord {
+            generation: 1,
+            used_at_ms: 0,
+            complete: false,
+            meta: Meta::of(&head, [1; 32]).unwrap(),
+            about: About::default(),
+        };
+        let record = frame(Kind::Task, &record).unwrap();
+        let holds = frame(Kind::Have, &Holds::Nothing).unwrap();
+        let next = |number| {
+            let task = TaskId::from_bytes([1; 32]);
+            indexed(task, &record, &holds, vec![(number, None)]).map(|indexed| indexed.next_batch)
+        };
+        assert_eq!(next(7), Ok(8));
+        assert_eq!(next(u64::MAX), Err(BadRecord));
+    }
 }
