@@ -6,11 +6,13 @@
 mod catalogue;
 mod links;
 mod node;
+mod plot;
 mod report;
 mod scenario;
 mod world;
 
 pub use catalogue::{Case, catalogue, crowd, soundness, usual};
-pub use report::{Outcome, Report, Traffic};
+pub use plot::{Crowd, PlotError, plot_crowd, plot_growth};
+pub use report::{Moment, Outcome, Report, Traffic};
 pub use scenario::{Fault, Membership, Scenario, SourceKind, When};
-pub use world::run;
+pub use world::{Progress, run, run_watched};

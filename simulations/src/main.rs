@@ -10,6 +10,7 @@ mod command;
 use clap::{Parser, Subcommand};
 
 use crate::command::flash_crowd::FlashCrowd;
+use crate::command::growth::Growth;
 use crate::command::sweep::{Run, Sweep};
 
 #[derive(Parser)]
@@ -25,6 +26,8 @@ struct Args {
 enum Command {
     /// Every host wants one file from one source at the same time.
     FlashCrowd(Box<FlashCrowd>),
+    /// Flash crowds of several sizes: what becomes of time, source and control as they grow.
+    Growth(Growth),
     /// One scenario of the catalogue, judged; without a name, lists them.
     Run(Run),
     /// The catalogue over many seeds.
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::FlashCrowd(command) => command.run(),
+        Command::Growth(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Sweep(command) => command.run(),
     }

@@ -19,6 +19,17 @@ pub struct Outcome {
     pub slow: bool,
 }
 
+/// How far the blocks had spread at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moment {
+    /// Virtual seconds from the first start.
+    pub seconds: f64,
+    /// Hosts that lived.
+    pub live: u32,
+    /// How many of them held each block.
+    pub holders: Vec<u32>,
+}
+
 /// Messages of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
@@ -66,6 +77,9 @@ pub struct Report {
     /// What happened, if the scenario asks for it: µs from the first start, and words.
     #[serde(skip)]
     pub log: Vec<String>,
+    /// How the blocks spread, if the scenario asks for it.
+    #[serde(skip)]
+    pub moments: Vec<Moment>,
     /// Virtual seconds until the last finished.
     pub virtual_s: f64,
     /// Events handled.
@@ -78,14 +92,22 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn quantiles(&mut self) {
-        let mut times: Vec<f64> = self
-            .outcomes
-            .iter()
-            .filter(|one| !one.died && !one.liar && !one.slow)
-            .filter_map(|one| one.seconds)
-            .collect();
+    /// Those whose times count: honest survivors with links of the usual rate.
+    fn counted(&self) -> impl Iterator<Item = &Outcome> {
+        let counts = |one: &&Outcome| !one.died && !one.liar && !one.slow;
+        self.outcomes.iter().filter(counts)
+    }
+
+    /// The times of which the percentiles are made, in bounds, the shortest first; and how many hosts could have had one.
+    pub fn times(&self) -> (Vec<f64>, usize) {
+        let ends = self.counted().filter_map(|one| one.seconds);
+        let mut times: Vec<f64> = ends.map(|seconds| seconds / self.bound_s).collect();
         times.sort_by(f64::total_cmp);
+        (times, self.counted().count())
+    }
+
+    pub(crate) fn quantiles(&mut self) {
+        let (times, _) = self.times();
         let at = |share: f64| {
             #[expect(
                 clippy::cast_precision_loss,
@@ -94,7 +116,7 @@ impl Report {
                 reason = "an index into a few thousand"
             )]
             let index = ((times.len() as f64 * share).ceil() as usize).max(1) - 1;
-            times.get(index).copied().unwrap_or(f64::NAN) / self.bound_s
+            times.get(index).copied().unwrap_or(f64::NAN)
         };
         (self.p50, self.p99, self.max) = (at(0.5), at(0.99), at(1.0));
     }

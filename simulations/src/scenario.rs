@@ -144,6 +144,8 @@ pub struct Scenario {
     pub codec: bool,
     /// Whether to write down what homes and readers of the source say and do.
     pub log: bool,
+    /// Whether to write down, a few hundred times, who holds what: the picture of the blocks is made of it.
+    pub moments: bool,
     /// How nodes learn of each other.
     pub membership: Membership,
     /// What goes wrong.
@@ -168,6 +170,7 @@ impl Default for Scenario {
             gossip_loss: 0.0,
             codec: true,
             log: false,
+            moments: false,
             membership: Membership::Gossip,
             faults: Vec::new(),
             limit: Duration::from_mins(10),

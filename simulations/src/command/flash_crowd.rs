@@ -1,15 +1,16 @@
 //! `flash-crowd`: one world whose every number stands on the command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use dfnode_simulations::{Fault, Membership, Scenario, SourceKind, When, run};
+use anyhow::Context as _;
+use dfnode_simulations::{
+    Crowd, Fault, Membership, Scenario, SourceKind, When, plot_crowd, run_watched,
+};
 
-use super::{size, table};
-
-/// More hosts than this are simulated with shortcuts unless the command line says otherwise.
-const MANY: usize = 3_000;
-/// Others that each of many hosts knows.
-const USUALLY_KNOWN: usize = 64;
+use super::progress::Line;
+use super::setting::Setting;
+use super::table;
 
 /// Every host wants one file from one source at the same time.
 #[derive(clap::Args)]
@@ -21,37 +22,17 @@ pub(crate) struct FlashCrowd {
     /// Hosts.
     #[arg(long, default_value_t = 200)]
     nodes: usize,
-    /// Size of the file, such as 200MB or 1GiB.
-    #[arg(long, default_value = "200MB", value_parser = size::parse)]
-    file: u64,
-    /// Link of each host, Mbit/s each way.
-    #[arg(long, default_value_t = 200)]
-    host_mbit: u64,
-    /// Link of the source, Mbit/s.
-    #[arg(long, default_value_t = 4000)]
-    source_mbit: u64,
+    #[command(flatten)]
+    setting: Setting,
     /// Starts are spread over this time.
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     spread: Duration,
-    /// Delay between any two hosts, one way.
-    #[arg(long, default_value = "250us", value_parser = humantime::parse_duration)]
-    latency: Duration,
-    /// From a request to the source's first byte.
-    #[arg(long, default_value = "20ms", value_parser = humantime::parse_duration)]
-    first_byte: Duration,
     /// Equal seeds give equal runs.
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Find members by the production gossip, packet by packet, instead of telling each of all the others.
     #[arg(long)]
     gossip: bool,
-    /// Shortcuts for very large worlds: each host knows the task's homes and so many others, and messages are not
-    /// encoded. 0 for none; 64 by default above 3,000 hosts.
-    #[arg(long)]
-    sampled: Option<usize>,
-    /// Uploads, and downloads, that a host has under way at once; the production default if not given.
-    #[arg(long)]
-    slots: Option<usize>,
     /// This share of the hosts dies …
     #[arg(long, default_value_t = 0.0)]
     crash: f64,
@@ -97,6 +78,9 @@ pub(crate) struct FlashCrowd {
     /// Print the messages of each kind.
     #[arg(long)]
     traffic: bool,
+    /// Draw pictures into this folder, as SVG and PNG: when the hosts finished, and how the blocks spread.
+    #[arg(long)]
+    plot: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -104,14 +88,22 @@ pub(crate) struct FlashCrowd {
 
 impl FlashCrowd {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let report = run(&self.scenario());
+        let scenario = self.scenario();
+        let report = {
+            let mut line = Line::of(String::new());
+            run_watched(&scenario, &mut |progress| line.show(progress))
+        };
+        let crowd = Crowd { scenario, report };
         if self.json {
-            println!("{}", serde_json::to_string(&report)?);
+            println!("{}", serde_json::to_string(&crowd.report)?);
         } else {
-            table::print(&report);
+            table::print(&crowd.report);
         }
         if self.traffic {
-            table::print_traffic(&report);
+            table::print_traffic(&crowd.report);
+        }
+        if let Some(dir) = &self.plot {
+            plot_crowd(&crowd, dir).context("no pictures")?;
         }
         Ok(())
     }
@@ -153,36 +145,25 @@ impl FlashCrowd {
     }
 
     fn scenario(&self) -> Scenario {
-        let detection = Duration::from_secs(10);
-        let usual = if self.nodes > MANY { USUALLY_KNOWN } else { 0 };
-        let known = self.sampled.unwrap_or(usual);
+        let crowd = self.setting.crowd(self.nodes, self.seed);
+        // Gossip is never a shortcut, but messages may go unencoded with it.
         let membership = if self.gossip {
             Membership::Gossip
-        } else if known > 0 {
-            Membership::Sampled { detection, known }
         } else {
-            Membership::Told { detection }
+            crowd.membership
         };
         Scenario {
-            nodes: self.nodes,
-            file_bytes: self.file,
-            host_bits_per_sec: self.host_mbit * 1_000_000,
-            source_bits_per_sec: self.source_mbit * 1_000_000,
             source: SourceKind {
                 ranges: !self.no_ranges,
                 tells_length: !self.no_length,
                 validator: !self.no_validator,
             },
             spread: self.spread,
-            latency: self.latency,
-            first_byte: self.first_byte,
-            seed: self.seed,
-            slots: self.slots,
             membership,
-            codec: known == 0,
             gossip_loss: self.gossip_loss,
+            moments: self.plot.is_some(),
             faults: self.faults(),
-            ..Scenario::default()
+            ..crowd
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use anyhow::Context as _;
 use dfnode_simulations::{Case, Report, catalogue, run};
 
-use super::table;
+use super::{seeds, table};
 
 /// One scenario of the catalogue.
 #[derive(clap::Args)]
@@ -61,7 +61,7 @@ impl Run {
 #[derive(clap::Args)]
 pub(crate) struct Sweep {
     /// The seeds, such as 1..20 (both included).
-    #[arg(long, default_value = "1..20", value_parser = seeds)]
+    #[arg(long, default_value = "1..20", value_parser = seeds::parse)]
     seeds: Range<u64>,
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
@@ -72,14 +72,6 @@ pub(crate) struct Sweep {
     /// Runs at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-}
-
-fn seeds(text: &str) -> Result<Range<u64>, String> {
-    let wrong = || format!("`{text}` is no range of seeds, such as 1..20");
-    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
-    let number = |text: &str| text.trim_start_matches('=').parse().map_err(|_| wrong());
-    let (first, last): (u64, u64) = (number(first)?, number(last)?);
-    Ok(first..last + 1)
 }
 
 struct Line {

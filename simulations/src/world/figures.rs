@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::World;
+use super::moments::Watch;
 use crate::node::{End, SimNode};
 use crate::report::{Outcome, Report};
 
@@ -57,6 +58,7 @@ impl World {
             longest_burst: self.longest_burst,
             violations: self.violations,
             log: self.log,
+            moments: self.watch.map(Watch::into_moments).unwrap_or_default(),
             virtual_s: Duration::from_micros(last.saturating_sub(self.first_start)).as_secs_f64(),
             events: self.events,
             trace_hash: self.trace.finalize().to_hex()[..16].to_owned(),

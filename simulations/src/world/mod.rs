@@ -6,7 +6,9 @@ mod figures;
 mod invariants;
 mod log;
 mod machines;
+mod moments;
 mod network;
+mod progress;
 mod signatures;
 mod source;
 mod transfers;
@@ -19,6 +21,8 @@ use bytes::Bytes as Packet;
 use dfnode_gossip::{Now, PeerId};
 use dfnode_tracker::{BlockIndex, Layout, Message, Meta, TaskId, VersionId};
 
+use self::moments::Watch;
+pub use self::progress::Progress;
 use crate::links::{self, FlowId, Links};
 use crate::node::{Bytes, SimNode};
 use crate::report::{Report, Traffic};
@@ -28,6 +32,8 @@ use crate::scenario::{Scenario, When};
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// A world in which more happens than this is caught in a circle.
 const MAX_EVENTS_PER_NODE: u64 = 1_000_000;
+/// Whoever watches is shown how far the world is after so many events: some ten times a second.
+const EVENTS_A_LOOK: u64 = 8_192;
 
 /// A message on its way.
 #[derive(Debug)]
@@ -156,6 +162,7 @@ struct World {
     traffic: BTreeMap<&'static str, Traffic>,
     violations: Vec<String>,
     log: Vec<String>,
+    watch: Option<Watch>,
     longest_burst: usize,
     task: TaskId,
     layout: Layout,
@@ -174,9 +181,19 @@ struct World {
 /// # Panics
 /// If the scenario's file cannot be cut into blocks.
 pub fn run(scenario: &Scenario) -> Report {
+    run_watched(scenario, &mut |_| {})
+}
+
+/// Runs a scenario to its end, and shows now and then how far it is.
+///
+/// What is shown depends on the scenario alone and `show` cannot reach into the world: watched or not, it is one run.
+///
+/// # Panics
+/// If the scenario's file cannot be cut into blocks.
+pub fn run_watched(scenario: &Scenario, show: &mut dyn FnMut(&Progress)) -> Report {
     let mut world = World::new(scenario.clone());
     world.prepare();
-    world.live();
+    world.live(show);
     world.check_the_end();
     world.report()
 }
@@ -213,6 +230,7 @@ impl World {
             traffic: BTreeMap::new(),
             violations: Vec::new(),
             log: Vec::new(),
+            watch: scenario.moments.then(|| Watch::of(&scenario)),
             longest_burst: 0,
             task: TaskId::from_bytes(*blake3::hash(&scenario.seed.to_le_bytes()).as_bytes()),
             layout,
@@ -258,13 +276,14 @@ impl World {
         self.at(self.now + micros(after), what);
     }
 
-    fn live(&mut self) {
+    fn live(&mut self, show: &mut dyn FnMut(&Progress)) {
         let mut limit = self.first_start + micros(self.scenario.limit);
         let mut over = false;
         while let Some(Due { time, what, .. }) = self.queue.pop() {
             if !over && std::mem::take(&mut self.may_be_over) && self.is_over() {
                 over = true;
                 limit = limit.min(self.now + micros(AFTERMATH));
+                self.look_last();
             }
             if time > limit {
                 break;
@@ -273,10 +292,15 @@ impl World {
                 self.violation("the world does not come to rest");
                 break;
             }
+            self.look_until(time);
             self.now = time;
             self.events += 1;
             self.happen(what);
+            if self.events.is_multiple_of(EVENTS_A_LOOK) {
+                show(&self.progress());
+            }
         }
+        self.look_last();
     }
 
     /// Whether nobody waits any more. Looked at where somebody's end or death may have made it so.
