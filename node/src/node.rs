@@ -261,6 +261,7 @@ impl Ground {
         info!(peer = %me.peer.short(), addrs = ?me.addrs, stored, "node starts");
         let tracking = dfnode_tracker::Config {
             leech: config.labels.leech,
+            zone: config.labels.zone,
             ..config.tracker.clone()
         };
         let tracker = LocalTracker::new(&tracking, me.peer, ambient::seed());

@@ -6,3 +6,4 @@ mod lies;
 mod replays;
 mod sources;
 mod trial;
+mod zones;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::report::Report;
-use crate::scenario::{Fault, Membership, Scenario, SourceKind, When};
+use crate::scenario::{Fault, Membership, Scenario, SourceKind, When, Zones};
 
 /// Outputs that one input may set off in a machine beyond a few for each node of the world.
 const BURST: usize = 400;
@@ -21,6 +21,8 @@ pub struct Case {
     pub scenario: Scenario,
     /// Copies that may leave the source.
     pub copies: f64,
+    /// Copies that may cross the border into any zone.
+    pub into_zone: Option<f64>,
     /// The 99th percentile of the survivors' times, in bounds, where it matters.
     pub p99: Option<f64>,
     /// Virtual seconds from the first start to the last end, where they matter.
@@ -33,6 +35,7 @@ impl Case {
             name,
             scenario,
             copies,
+            into_zone: None,
             p99: None,
             seconds: None,
         }
@@ -41,6 +44,13 @@ impl Case {
     fn within(self, p99: f64) -> Self {
         Self {
             p99: Some(p99),
+            ..self
+        }
+    }
+
+    fn into_zone(self, copies: f64) -> Self {
+        Self {
+            into_zone: Some(copies),
             ..self
         }
     }
@@ -75,6 +85,13 @@ impl Case {
             report.copies <= self.copies,
             format!("{:.4} copies, at most {}", report.copies, self.copies),
         );
+        if let Some(most) = self.into_zone {
+            let worst = report.copies_into_zone.iter().copied().fold(0.0, f64::max);
+            check(
+                worst <= most,
+                format!("{worst:.4} copies into a zone, at most {most}"),
+            );
+        }
         if let Some(p99) = self.p99 {
             check(
                 report.p99 <= p99,
@@ -141,6 +158,7 @@ pub fn catalogue() -> Vec<Case> {
     let mut cases = small_crowds();
     cases.extend(deaths());
     cases.extend(sources());
+    cases.extend(zones());
     cases.extend(large());
     cases
 }
@@ -268,6 +286,82 @@ fn sources() -> Vec<Case> {
                 ..SourceKind::default()
             }),
         ),
+    ]
+}
+
+/// The same hosts, dealt out to zones whose borders carry so many Mbit/s.
+fn dealt_out(count: usize, trunk_mbit: u64, scenario: Scenario) -> Scenario {
+    Scenario {
+        zones: Some(Zones {
+            count,
+            trunk_bits_per_sec: trunk_mbit * 1_000_000,
+            latency: millis(1),
+            labelled: true,
+        }),
+        ..scenario
+    }
+}
+
+fn zones() -> Vec<Case> {
+    let few = |nodes, faults| Scenario {
+        source_bits_per_sec: 1_000_000_000,
+        ..crowd(nodes, SMALL, faults)
+    };
+    let crash = |share| Fault::Crash {
+        at: millis(500),
+        share,
+    };
+    let readers_die = [100, 300, 500, 700].map(|at| Fault::ReaderDies { at: millis(at) });
+    let by_gossip = Scenario {
+        membership: Membership::Gossip,
+        ..few(40, Vec::new())
+    };
+    let uncoded = Scenario {
+        codec: false,
+        ..usual(1000, Vec::new())
+    };
+    vec![
+        Case::new(
+            "zones-of-40",
+            ONE_COPY,
+            dealt_out(4, 100, few(40, Vec::new())),
+        )
+        .into_zone(1.1),
+        Case::new("zones-with-gossip", ONE_COPY, dealt_out(4, 100, by_gossip)).into_zone(1.1),
+        Case::new(
+            "each-its-own-zone",
+            ONE_COPY,
+            dealt_out(5, 100, few(5, Vec::new())),
+        )
+        .into_zone(1.01),
+        Case::new(
+            "zones-thin",
+            ONE_COPY,
+            dealt_out(4, 10, few(40, Vec::new())),
+        )
+        .into_zone(1.1)
+        .within(1.45),
+        Case::new(
+            "zones-readers-die",
+            1.1,
+            dealt_out(4, 100, few(40, readers_die.to_vec())),
+        ),
+        Case::new(
+            "zones-half-dies",
+            1.2,
+            dealt_out(4, 100, few(40, vec![crash(0.5)])),
+        ),
+        // What crosses each border is a tenth of what the zone's hosts can do.
+        Case::new(
+            "zones-of-100",
+            ONE_COPY,
+            dealt_out(4, 500, usual(100, Vec::new())),
+        )
+        .into_zone(1.1)
+        .within(1.1),
+        Case::new("zones-of-1000", ONE_COPY, dealt_out(4, 5000, uncoded))
+            .into_zone(1.1)
+            .within(1.1),
     ]
 }
 

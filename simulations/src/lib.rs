@@ -14,5 +14,5 @@ mod world;
 pub use catalogue::{Case, catalogue, crowd, soundness, usual};
 pub use plot::{Crowd, PlotError, plot_crowd, plot_growth};
 pub use report::{Moment, Outcome, Report, Traffic};
-pub use scenario::{Fault, Membership, Scenario, SourceKind, When};
+pub use scenario::{Fault, Membership, Scenario, SourceKind, When, Zones};
 pub use world::{Progress, run, run_watched};

@@ -1,8 +1,9 @@
 //! Links that share fairly: max-min, found by passing changes on from port to port.
 //!
-//! A transfer crosses a port of its sender and one of its receiver. Each port has a *level*: the rate that it would give
-//! a transfer which nothing else holds back. A transfer runs at the lower level of the two. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes
-//! something for, and so on until the changes are slight: local, and near the true max-min rates.
+//! A transfer crosses a port of its sender and one of its receiver, and between zones the trunks of both. Each port has a
+//! *level*: the rate that it would give a transfer which nothing else holds back. A transfer runs at the lowest level on its
+//! way. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes something
+//! for, and so on until the changes are slight: local, and near the true max-min rates.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,8 @@ pub(crate) type Host = usize;
 /// Names a transfer; never used twice.
 pub(crate) type FlowId = u64;
 type Port = usize;
+/// One zone's place.
+pub(crate) type ZoneIndex = usize;
 
 /// A change of a level by less than this share is not passed on.
 const SLIGHT: f64 = 0.01;
@@ -28,8 +31,10 @@ struct PortState {
 #[derive(Debug)]
 struct Flow {
     id: FlowId,
-    /// Its sender's way up and its receiver's way down.
-    ports: [Port; 2],
+    /// Its way: up from its sender, out of one zone and into the other if they differ, and down to its receiver.
+    ports: [Port; 4],
+    hops: usize,
+    bytes: f64,
     left: f64,
     rate: f64,
     updated: u64,
@@ -38,6 +43,10 @@ struct Flow {
 }
 
 impl Flow {
+    fn ports(&self) -> &[Port] {
+        &self.ports[..self.hops]
+    }
+
     fn settle(&mut self, now: u64) {
         #[expect(clippy::cast_precision_loss, reason = "micros of minutes")]
         let passed = (now - self.updated) as f64 / 1e6;
@@ -68,11 +77,21 @@ pub(crate) enum Due {
     Stale,
 }
 
-/// Every host's two directions, and what runs over them.
+#[derive(Debug)]
+struct HostPorts {
+    /// Up and down.
+    ports: [Port; 2],
+    /// None for what stands outside of all zones.
+    zone: Option<ZoneIndex>,
+}
+
+/// Every host's two directions, those of every zone, and what runs over them.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     ports: Vec<PortState>,
-    hosts: Vec<[Port; 2]>,
+    hosts: Vec<HostPorts>,
+    /// Out of each zone, and into it.
+    trunks: Vec<[Port; 2]>,
     flows: Vec<Option<Flow>>,
     free: Vec<u32>,
     next: u32,
@@ -95,13 +114,46 @@ impl Links {
             self.add_port(up_bytes_per_sec),
             self.add_port(down_bytes_per_sec),
         ];
-        self.hosts.push(ports);
+        self.hosts.push(HostPorts { ports, zone: None });
         self.hosts.len() - 1
+    }
+
+    /// A zone, whose border is crossed at this rate each way.
+    pub(crate) fn add_zone(&mut self, bytes_per_sec: f64) -> ZoneIndex {
+        let trunk = [self.add_port(bytes_per_sec), self.add_port(bytes_per_sec)];
+        self.trunks.push(trunk);
+        self.trunks.len() - 1
+    }
+
+    /// Puts a host into a zone, before anything runs.
+    pub(crate) fn settle_in(&mut self, host: Host, zone: ZoneIndex) {
+        self.hosts[host].zone = Some(zone);
+    }
+
+    pub(crate) fn zone_of(&self, host: Host) -> Option<ZoneIndex> {
+        self.hosts[host].zone
+    }
+
+    /// The ports that a transfer crosses, and how many these are.
+    fn way(&self, from: Host, to: Host) -> ([Port; 4], usize) {
+        let (from, to) = (&self.hosts[from], &self.hosts[to]);
+        let mut way = [from.ports[0]; 4];
+        let mut hops = 1;
+        if from.zone != to.zone {
+            let out = from.zone.map(|zone| self.trunks[zone][0]);
+            let into = to.zone.map(|zone| self.trunks[zone][1]);
+            for port in [out, into].into_iter().flatten() {
+                way[hops] = port;
+                hops += 1;
+            }
+        }
+        way[hops] = to.ports[1];
+        (way, hops + 1)
     }
 
     /// Gives a host this share of its rates, before anything runs.
     pub(crate) fn slow(&mut self, host: Host, share: f64) {
-        for port in self.hosts[host] {
+        for port in self.hosts[host].ports {
             let state = &mut self.ports[port];
             state.bytes_per_sec *= share;
             state.level = state.bytes_per_sec;
@@ -123,41 +175,47 @@ impl Links {
         });
         self.next = self.next.wrapping_add(1);
         let id = u64::from(self.next) << 32 | u64::from(slot);
-        let ports = [self.hosts[from][0], self.hosts[to][1]];
+        let (ports, hops) = self.way(from, to);
         #[expect(clippy::cast_precision_loss, reason = "a block is a few MiB")]
         let left = bytes as f64;
         let flow = Flow {
             id,
             ports,
+            hops,
+            bytes: left,
             left,
             rate: 0.0,
             updated: now,
             told: u64::MAX,
         };
-        for port in ports {
-            self.ports[port].flows.push(slot);
-            self.queue(port);
+        for port in flow.ports() {
+            self.ports[*port].flows.push(slot);
+            self.queue(*port);
         }
         self.flows[slot as usize] = Some(flow);
         self.share(now, changed);
         id
     }
 
-    /// Ends a transfer, done or not.
-    pub(crate) fn end(&mut self, now: u64, id: FlowId, changed: &mut Vec<(FlowId, u64)>) {
-        let Some(slot) = self.slot(id) else { return };
-        let Some(flow) = self.flows[slot as usize].take() else {
-            return;
+    /// Ends a transfer, done or not. Returns the bytes that it carried.
+    pub(crate) fn end(&mut self, now: u64, id: FlowId, changed: &mut Vec<(FlowId, u64)>) -> f64 {
+        let Some(slot) = self.slot(id) else {
+            return 0.0;
         };
+        let Some(mut flow) = self.flows[slot as usize].take() else {
+            return 0.0;
+        };
+        flow.settle(now);
         self.free.push(slot);
-        for port in flow.ports {
-            let flows = &mut self.ports[port].flows;
+        for port in flow.ports() {
+            let flows = &mut self.ports[*port].flows;
             if let Some(at) = flows.iter().position(|one| *one == slot) {
                 flows.swap_remove(at);
             }
-            self.queue(port);
+            self.queue(*port);
         }
         self.share(now, changed);
+        flow.bytes - flow.left
     }
 
     /// The moment for which a look at a transfer was announced has come.
@@ -200,7 +258,7 @@ impl Links {
 
     /// The rate that everything else on its way leaves a transfer.
     fn limit(&self, flow: &Flow, but: Port) -> f64 {
-        flow.ports
+        flow.ports()
             .iter()
             .filter(|port| **port != but)
             .map(|port| self.ports[*port].level)
@@ -245,7 +303,7 @@ impl Links {
                 let Some(flow) = &self.flows[slot] else {
                     continue;
                 };
-                let ports = flow.ports;
+                let (ports, hops) = (flow.ports, flow.hops);
                 let rate = self.limit(flow, port).min(level);
                 if (rate - flow.rate).abs() > 1e-3 * rate
                     && let Some(flow) = &mut self.flows[slot]
@@ -261,7 +319,7 @@ impl Links {
                 if slight || reach >= MAX_REACH {
                     continue;
                 }
-                for other in &ports {
+                for other in &ports[..hops] {
                     // A port that gave less than this one's level before and after sees no change.
                     if *other != port && level.min(before) < self.ports[*other].level {
                         self.queue(*other);

@@ -52,6 +52,8 @@ pub struct Report {
     pub max: f64,
     /// Body bytes that left the source for honest nodes, in files.
     pub copies: f64,
+    /// Body bytes that crossed the border into each zone, in files; from the source or from other zones, of use or not.
+    pub copies_into_zone: Vec<f64>,
     /// Task messages sent per node, bytes.
     pub control_bytes_per_node: u64,
     /// The same in percent of the file.

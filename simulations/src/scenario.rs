@@ -115,6 +115,21 @@ impl Default for SourceKind {
     }
 }
 
+/// How hosts are dealt out to zones, and what lies between these.
+///
+/// The source stands outside of all: what a host reads from it crosses the border of the host's zone as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zones {
+    /// How many; the hosts are dealt out one by one.
+    pub count: usize,
+    /// Bits per second across each zone's border, each way.
+    pub trunk_bits_per_sec: u64,
+    /// One way, between hosts of different zones.
+    pub latency: Duration,
+    /// Whether members are told of each other's zones: if not, nobody can keep to his own.
+    pub labelled: bool,
+}
+
 /// A flash crowd: every host wants one file from one source.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -128,6 +143,8 @@ pub struct Scenario {
     pub source_bits_per_sec: u64,
     /// What kind of source it is.
     pub source: SourceKind,
+    /// The zones that hosts are in, if there is more than one place.
+    pub zones: Option<Zones>,
     /// Starts are spread evenly at random over this time.
     pub spread: Duration,
     /// One way.
@@ -162,6 +179,7 @@ impl Default for Scenario {
             host_bits_per_sec: 100_000_000,
             source_bits_per_sec: 100_000_000,
             source: SourceKind::default(),
+            zones: None,
             spread: Duration::from_millis(10),
             latency: Duration::from_micros(250),
             first_byte: Duration::from_millis(20),
@@ -181,8 +199,8 @@ impl Default for Scenario {
 impl Scenario {
     /// The shortest time in which anybody could serve all: seconds.
     ///
-    /// max{F/us, F/d, N·F/(us + Σu)}: the source must send each byte once, each host must receive all of it, and
-    /// all uplinks together must carry N copies.
+    /// max{F/us, F/d, N·F/(us + Σu), F/t}: the source must send each byte once, each host must receive all of it, all
+    /// uplinks together must carry N copies, and one copy must cross the border into each zone.
     pub fn bound_secs(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "sizes and rates far below 2^53")]
         let (file, nodes, host, source) = (
@@ -191,8 +209,13 @@ impl Scenario {
             self.host_bits_per_sec as f64,
             self.source_bits_per_sec as f64,
         );
+        #[expect(clippy::cast_precision_loss, reason = "rates far below 2^53")]
+        let trunk = self
+            .zones
+            .map_or(f64::INFINITY, |zones| zones.trunk_bits_per_sec as f64);
         (file / source)
             .max(file / host)
             .max(nodes * file / (source + nodes * host))
+            .max(file / trunk)
     }
 }

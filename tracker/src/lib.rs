@@ -37,9 +37,9 @@ pub use local::{
     Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Verify, Violation,
 };
 pub use message::{
-    AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
-    HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED,
-    Message, Outcome, PeerRef, Register, Registered, SignedBatch, TableCopy, Want,
+    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
+    HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_BORDER_PEERS,
+    MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, SignedBatch, TableCopy, Want,
 };
 pub use meta::{MAX_VALIDATOR_BYTES, Meta, SourceFailure, SourceHead, Validators};
 pub use output::{BlameReason, Origin, Output, ReadPlan, TaskEvent, TaskFailure};

@@ -14,12 +14,14 @@ use crate::scope::Part;
 
 /// Peers that one answer of a home names at most.
 pub const MAX_PEERS_NAMED: usize = 8;
+/// Members of its zone that one [`Border`] names at most, and those of other zones.
+pub const MAX_BORDER_PEERS: usize = 16;
 /// Digests that one signed batch holds at most.
 pub const MAX_BATCH_DIGESTS: usize = 256;
 
 /// A message between two nodes.
 ///
-/// `Register` to `HomeState` may come twice, late or never: each is asked again by a deadline. The rest
+/// `Register` to `Border` may come twice, late or never: each is asked again by a deadline. The rest
 /// belongs to a link, which delivers in order or breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -35,6 +37,8 @@ pub enum Message {
     HomeProbe(HomeProbe),
     /// The other rank's answer, or rank 1's copy to rank 2.
     HomeState(HomeState),
+    /// A home tells a registrant who brings blocks into its zone. Only where registrants stand in several.
+    Border(Border),
     /// First word of a session on a link, and again when the sender's version changes.
     Hello(Hello),
     /// Digests for blocks that are or will be offered.
@@ -306,6 +310,17 @@ pub struct TableCopy {
     pub validated_ms: u64,
 }
 
+/// See [`Message::Border`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Border {
+    /// The task.
+    pub task: TaskId,
+    /// The inlets of the receiver's zone, itself among them; none if it is none.
+    pub inlets: Vec<PeerRef>,
+    /// Peers in other zones to exchange blocks with.
+    pub outside: Vec<PeerRef>,
+}
+
 /// See [`Message::Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -441,6 +456,7 @@ impl Message {
             Self::Leave(_) => "leave",
             Self::HomeProbe(_) => "home probe",
             Self::HomeState(_) => "home state",
+            Self::Border(_) => "border",
             Self::Hello(_) => "hello",
             Self::Batches(_) => "batches",
             Self::Have(_) => "have",
@@ -463,6 +479,7 @@ impl Message {
             Self::LeaseReport(m) => m.task,
             Self::HomeProbe(m) => m.task,
             Self::HomeState(m) => m.task,
+            Self::Border(m) => m.task,
             Self::Hello(m) => m.task,
             Self::Batches(m) => m.task,
             Self::Have(m) => m.task,
@@ -483,7 +500,8 @@ impl Message {
             | Self::LeaseReport(_)
             | Self::Leave(_)
             | Self::HomeProbe(_)
-            | Self::HomeState(_) => false,
+            | Self::HomeState(_)
+            | Self::Border(_) => false,
             Self::Hello(_)
             | Self::Batches(_)
             | Self::Have(_)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dfnode_gossip::{Member, PeerId};
+use dfnode_gossip::{Member, PeerId, Zone};
 
 use crate::ids::TaskId;
 use crate::message::PeerRef;
@@ -16,6 +16,7 @@ pub(crate) const HOME_RANKS: usize = 3;
 pub(crate) struct View {
     me: PeerId,
     leech: bool,
+    zone: Zone,
     members: BTreeMap<PeerId, Known>,
 }
 
@@ -23,13 +24,15 @@ pub(crate) struct View {
 struct Known {
     addr: Option<SocketAddr>,
     leech: bool,
+    zone: Zone,
 }
 
 impl View {
-    pub(crate) const fn new(me: PeerId, leech: bool) -> Self {
+    pub(crate) const fn new(me: PeerId, leech: bool, zone: Zone) -> Self {
         Self {
             me,
             leech,
+            zone,
             members: BTreeMap::new(),
         }
     }
@@ -47,6 +50,7 @@ impl View {
             let known = Known {
                 addr: member.addrs.first().copied(),
                 leech: member.labels.leech,
+                zone: member.labels.zone,
             };
             self.members.insert(member.peer, known);
         }
@@ -63,6 +67,16 @@ impl View {
     /// Whether a member never uploads.
     pub(crate) fn is_leech(&self, peer: &PeerId) -> bool {
         self.members.get(peer).is_some_and(|known| known.leech)
+    }
+
+    /// Where a member stands. One that gossip has not told of yet is taken for near.
+    pub(crate) fn zone_of(&self, peer: &PeerId) -> Zone {
+        self.members.get(peer).map_or(self.zone, |known| known.zone)
+    }
+
+    /// Whether a member is known to stand in another zone than this node.
+    pub(crate) fn is_far(&self, peer: &PeerId) -> bool {
+        self.zone_of(peer) != self.zone
     }
 
     /// Whom and where, as told to others.
@@ -147,13 +161,14 @@ mod tests {
     }
 
     fn view(me: u8, others: impl IntoIterator<Item = u8>) -> View {
-        let mut view = View::new(peer(me), false);
+        let mut view = View::new(peer(me), false, Zone::default());
         for other in others {
             view.members.insert(
                 peer(other),
                 Known {
                     addr: None,
                     leech: false,
+                    zone: Zone::default(),
                 },
             );
         }

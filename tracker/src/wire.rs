@@ -7,8 +7,8 @@ use dfnode_gossip::PeerId;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::message::{
-    Extent, Holds, Lease, LeaseEnd, MAX_BATCH_DIGESTS, MAX_PEERS_NAMED, Message, Outcome,
-    SignedBatch,
+    Extent, Holds, Lease, LeaseEnd, MAX_BATCH_DIGESTS, MAX_BORDER_PEERS, MAX_PEERS_NAMED, Message,
+    Outcome, SignedBatch,
 };
 use crate::meta::Meta;
 use crate::scope::MAX_PARTS;
@@ -110,6 +110,7 @@ kinds! {
     5 => Leave,
     6 => HomeProbe,
     7 => HomeState,
+    8 => Border,
     16 => Hello,
     17 => Batches,
     18 => Have,
@@ -152,6 +153,7 @@ pub fn encoded_len(message: &Message) -> usize {
         | Message::LeaseReport(_)
         | Message::HomeProbe(_)
         | Message::HomeState(_)
+        | Message::Border(_)
         | Message::Hello(_)
         | Message::Batches(_) => return encode(message).len(),
     };
@@ -212,6 +214,9 @@ fn is_sound(message: &Message) -> bool {
                     .iter()
                     .all(|(_, lease, _): &(PeerId, Lease, u32)| lease_is_sound(lease))
         }),
+        Message::Border(m) => {
+            m.inlets.len() <= MAX_BORDER_PEERS && m.outside.len() <= MAX_BORDER_PEERS
+        }
         Message::Hello(m) => meta_is_sound(m.meta.as_ref()) && holds_fit(&m.holds, m.meta.as_ref()),
         Message::Batches(m) => {
             m.batches.len() <= MAX_BATCHES && m.batches.iter().all(batch_is_sound)

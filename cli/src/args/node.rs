@@ -84,7 +84,7 @@ pub(crate) struct NodeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<StatusAddr>,
 
-    /// The name of this host's place: a label that `dfnode peers` shows; traffic does not follow it yet
+    /// The name of this host's place, such as a rack or a data centre: files cross into each about once
     #[arg(long, value_name = "ZONE", env = "DFNODE_ZONE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,

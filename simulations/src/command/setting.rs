@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use dfnode_simulations::{Membership, Scenario};
+use dfnode_simulations::{Membership, Scenario, Zones};
 
 use super::size;
 
 /// More hosts than this are simulated with shortcuts unless the command line says otherwise.
 const MANY: usize = 3_000;
+/// A trunk that holds nobody up.
+const UNLIMITED_MBIT: u64 = 1_000_000;
 /// Others that each of many hosts knows.
 const USUALLY_KNOWN: usize = 64;
 
@@ -28,6 +30,18 @@ pub(super) struct Setting {
     /// From a request to the source's first byte.
     #[arg(long, default_value = "20ms", value_parser = humantime::parse_duration)]
     first_byte: Duration,
+    /// Deal the hosts out to so many zones; the source stands outside of all.
+    #[arg(long, default_value_t = 1)]
+    zones: usize,
+    /// What crosses the border of each zone, Mbit/s each way; as much as one likes if not given.
+    #[arg(long)]
+    trunk_mbit: Option<u64>,
+    /// Delay between hosts of different zones, one way.
+    #[arg(long, default_value = "1ms", value_parser = humantime::parse_duration)]
+    zone_latency: Duration,
+    /// Tell nobody who is in which zone.
+    #[arg(long)]
+    zone_blind: bool,
     /// Shortcuts for very large worlds: each host knows the task's homes and so many others, and messages are not
     /// encoded. 0 for none; 64 by default above 3,000 hosts.
     #[arg(long)]
@@ -48,7 +62,14 @@ impl Setting {
         } else {
             Membership::Told { detection }
         };
+        let zones = (self.zones > 1).then(|| Zones {
+            count: self.zones,
+            trunk_bits_per_sec: self.trunk_mbit.unwrap_or(UNLIMITED_MBIT) * 1_000_000,
+            latency: self.zone_latency,
+            labelled: !self.zone_blind,
+        });
         Scenario {
+            zones,
             nodes,
             file_bytes: self.file,
             host_bits_per_sec: self.host_mbit * 1_000_000,

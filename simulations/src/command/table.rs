@@ -12,6 +12,11 @@ pub(super) fn print(report: &Report) {
         report.p50, report.p99, report.max
     );
     println!("source copies    {:>10.4}", report.copies);
+    if !report.copies_into_zone.is_empty() {
+        let into = report.copies_into_zone.iter();
+        let into: Vec<String> = into.map(|copies| format!("{copies:.4}")).collect();
+        println!("into each zone   {:>10}", into.join(" / "));
+    }
     println!(
         "finished         {:>10} of {} survivors, {} failed",
         report.finished, report.survivors, report.failed

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dfnode_gossip::{Gossip, Labels, Member, Now, PeerId};
+use dfnode_gossip::{Gossip, Labels, Member, Now, PeerId, Zone};
 use dfnode_tracker::{Config, LocalTracker, MemberChange, best_homes};
 use ed25519_dalek::SigningKey;
 
@@ -29,7 +29,7 @@ impl World {
             peer,
             addrs: vec![SocketAddr::from((Ipv4Addr::new(10, 0, 0, high), port))],
             generation: 1,
-            labels: Labels::default(),
+            labels: self.labels(number),
         };
         let seed = self.draw();
         let gossip = (self.scenario.membership == Membership::Gossip).then(|| {
@@ -42,6 +42,7 @@ impl World {
         });
         let mut config = Config {
             verify: signatures::verify,
+            zone: member.labels.zone,
             ..Config::default()
         };
         if let Some(slots) = self.scenario.slots {
@@ -73,6 +74,17 @@ impl World {
             control_bytes: 0,
             gossip_bytes: 0,
         });
+    }
+
+    /// What a node says about itself.
+    fn labels(&self, number: usize) -> Labels {
+        let zones = self.scenario.zones.filter(|zones| zones.labelled);
+        let zone =
+            zones.and_then(|zones| Zone::try_new(&format!("z{}", number % zones.count)).ok());
+        Labels {
+            zone: zone.unwrap_or_default(),
+            ..Labels::default()
+        }
     }
 
     /// Puts starts and faults on the calendar, and makes nodes known to each other.

@@ -36,6 +36,7 @@ impl World {
         let of_honest = self.nodes.iter().filter(|node| !node.liar);
         let source_bytes: u64 = of_honest.map(|node| node.source_bytes).sum();
         self.note("end", 0, source_bytes);
+        let copies_into_zone = self.copies_into_zones();
         #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^53")]
         let copies = source_bytes as f64 / self.scenario.file_bytes.max(1) as f64;
         let nodes = self.nodes.len().max(1) as u64;
@@ -46,6 +47,7 @@ impl World {
             p99: 0.0,
             max: 0.0,
             copies,
+            copies_into_zone,
             control_bytes_per_node: per_node(|node| node.control_bytes),
             control_percent: 0.0,
             gossip_bytes_per_node: per_node(|node| node.gossip_bytes),

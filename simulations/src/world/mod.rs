@@ -12,6 +12,7 @@ mod progress;
 mod signatures;
 mod source;
 mod transfers;
+mod zones;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -146,6 +147,8 @@ struct World {
     links: Links,
     cargo: BTreeMap<FlowId, Cargo>,
     source_host: usize,
+    /// Bytes that crossed the border into each zone.
+    into_zone: Vec<f64>,
     source_alive: bool,
     /// The version that a read under way names, and whether its blocks are wanted.
     asked: BTreeMap<(usize, u64), Option<(Meta, bool)>>,
@@ -218,6 +221,7 @@ impl World {
             links: Links::default(),
             cargo: BTreeMap::new(),
             source_host: 0,
+            into_zone: Vec::new(),
             source_alive: true,
             asked: BTreeMap::new(),
             revision: 0,
@@ -252,6 +256,7 @@ impl World {
             world.add_node(node, host);
         }
         world.source_host = world.links.add_host(source, source);
+        world.deal_out();
         world
     }
 

@@ -129,7 +129,7 @@ impl World {
         traffic.messages += 1;
         traffic.bytes += size;
         self.later(
-            self.scenario.latency,
+            self.latency(index, to),
             Happening::Message {
                 from: index,
                 to,
@@ -145,7 +145,7 @@ impl World {
         if self.nodes[index].dialling.insert(peer) {
             // One and a half round trips of QUIC, one of admission.
             self.later(
-                self.scenario.latency * 5,
+                self.latency(index, other) * 5,
                 Happening::Linked { one: index, other },
             );
         }
@@ -169,7 +169,7 @@ impl World {
                 }
                 if let Some(to) = self.index.get(&to.peer).copied() {
                     self.later(
-                        self.scenario.latency,
+                        self.latency(index, to),
                         Happening::Gossip {
                             from: index,
                             to,
@@ -189,7 +189,8 @@ impl World {
             GossipOutput::Event(event) => self.nodes[index].tracker.handle_event(now, &event),
             GossipOutput::SyncWith(member) => {
                 if let Some(to) = self.index.get(&member.peer).copied() {
-                    self.later(self.scenario.latency, Happening::Sync { from: index, to });
+                    let wait = self.latency(index, to);
+                    self.later(wait, Happening::Sync { from: index, to });
                 }
             }
             GossipOutput::Sign { request, bytes } => {

@@ -24,8 +24,12 @@ impl World {
 
     pub(super) fn stop_flow(&mut self, flow: FlowId) {
         let mut changed = Vec::new();
-        self.links.end(self.now, flow, &mut changed);
-        if let Some(Cargo::Block { to, .. }) = self.cargo.remove(&flow) {
+        let carried = self.links.end(self.now, flow, &mut changed);
+        let cargo = self.cargo.remove(&flow);
+        if let Some(cargo) = cargo {
+            self.note_crossing(cargo, carried);
+        }
+        if let Some(Cargo::Block { to, .. }) = cargo {
             self.nodes[to].receiving.remove(&flow);
         }
         self.reschedule(changed);

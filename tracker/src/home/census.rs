@@ -11,9 +11,9 @@ use crate::context::Context;
 use crate::message::Outcome;
 
 /// How long a registrant has to say that it lives, when it matters.
-const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 /// A registrant that said what it holds within this time is not asked again.
-const FRESH: Duration = Duration::from_millis(300);
+pub(super) const FRESH: Duration = Duration::from_millis(300);
 /// Registrants asked at once whether they live.
 const MAX_ASKED: usize = 256;
 
@@ -69,6 +69,7 @@ impl Table {
             .collect();
         for peer in &gone {
             self.registrants.remove(peer);
+            self.leave_zone(cx, peer);
             self.leases.revoke_of(peer);
         }
         self.leases.return_lost(&self.registrants.held());

@@ -28,7 +28,7 @@ impl Table {
         to: PeerId,
     ) -> Option<Lease> {
         let known = self.registrants.get(&to)?;
-        if self.role != Role::Granting || !known.may_read() {
+        if self.role != Role::Granting || !known.may_read() || !self.is_reader(&to) {
             return None;
         }
         let leases = &self.leases;
@@ -84,6 +84,7 @@ impl Table {
         let better = |peer: &PeerId, known: &Registrant| {
             peer != reader
                 && known.may_read()
+                && self.is_reader(peer)
                 && spread(known)
                 && self.leases.held_by(peer) < self.leases_per_node()
         };
@@ -117,7 +118,7 @@ impl Table {
         let mut eligible: Vec<(usize, u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(_, known)| known.may_read())
+            .filter(|(peer, known)| known.may_read() && self.is_reader(peer))
             .map(|(peer, _)| (self.leases.held_by(peer), cx.chance.next(), *peer))
             .collect();
         eligible.sort_unstable();

@@ -11,6 +11,7 @@ mod leases;
 mod registrants;
 mod succession;
 mod table;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -34,6 +34,8 @@ pub(super) struct Registrant {
     pub(super) announces: bool,
     /// Its fresh blocks have not left it yet: no further lease.
     pub(super) unspread: u32,
+    /// Since when it has said again and again that no block comes, and when it did so last.
+    pub(super) stalled: Option<(Now, Now)>,
     /// When it was asked whether it lives.
     pub(super) asked: Option<Now>,
     /// The oldest validation that it accepts.
@@ -54,6 +56,7 @@ impl Registrant {
             named: 0,
             announces,
             unspread: 0,
+            stalled: None,
             asked: None,
             max_age: Duration::ZERO,
         }
@@ -63,6 +66,11 @@ impl Registrant {
 impl Registrant {
     pub(super) const fn holds(&self) -> &BlockSet {
         &self.holds
+    }
+
+    /// Whether it wants the whole file.
+    pub(super) const fn wants_all(&self) -> bool {
+        matches!(self.scope, Scope::Whole)
     }
 
     /// The blocks that it does not want of a version.
@@ -181,12 +189,7 @@ impl Registrants {
         if self.row.len() <= count {
             return self.by_peer.keys().copied().collect();
         }
-        let mut drawn: Vec<PeerId> = (0..count)
-            .filter_map(|_| chance.choose(&self.row))
-            .collect();
-        drawn.sort_unstable();
-        drawn.dedup();
-        drawn
+        some_of(&self.row, chance, count)
     }
 
     /// Every block that some registrant said it or a neighbour of it holds.
@@ -198,4 +201,16 @@ impl Registrants {
         }
         held
     }
+}
+
+/// Up to `count` different ones of a row, each alike; all of them if there are no more.
+pub(super) fn some_of(row: &[PeerId], chance: &mut Chance, count: usize) -> Vec<PeerId> {
+    let mut drawn: Vec<PeerId> = if row.len() <= count {
+        row.to_vec()
+    } else {
+        (0..count).filter_map(|_| chance.choose(row)).collect()
+    };
+    drawn.sort_unstable();
+    drawn.dedup();
+    drawn
 }

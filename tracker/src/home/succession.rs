@@ -4,6 +4,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use super::grants::SourceRules;
 use super::table::{Role, Table};
+use super::zones::Zones;
 use crate::context::Context;
 use crate::message::{HomeState, Message, Outcome, TableCopy};
 
@@ -61,6 +62,7 @@ impl Table {
             return;
         }
         self.role = Role::HandedOver { to };
+        self.zones = Zones::default();
         for peer in self.registrants.take() {
             self.tell(cx, peer, 0, Outcome::Redirect { home: to });
         }
@@ -75,6 +77,7 @@ impl Table {
             let lease = self.next_lease(cx, rules, peer);
             self.welcome(cx, peer, 0, lease, &[]);
         }
+        self.tell_borders(cx);
         self.changed(cx.now);
     }
 

@@ -8,7 +8,8 @@ use dfnode_gossip::{Now, PeerId};
 use super::SUCCESSION;
 use super::grants::SourceRules;
 use super::leases::Leases;
-use super::registrants::Registrants;
+use super::registrants::{Registrants, some_of};
+use super::zones::Zones;
 use crate::context::Context;
 use crate::ids::TaskId;
 use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
@@ -49,6 +50,7 @@ pub(super) struct Table {
     pub(super) task: TaskId,
     pub(super) role: Role,
     pub(super) registrants: Registrants,
+    pub(super) zones: Zones,
     pub(super) leases: Leases,
     pub(super) last_used: Now,
     /// Set while blocks seem lost and registrants are asked what they hold.
@@ -63,6 +65,7 @@ impl Table {
             task,
             role: Role::Idle,
             registrants: Registrants::default(),
+            zones: Zones::default(),
             leases: Leases::new(),
             last_used: now,
             census_until: None,
@@ -135,8 +138,10 @@ impl Table {
         }
         let lease = self.next_lease(cx, rules, from);
         self.welcome(cx, from, request, lease, holders);
+        self.tell_border(cx, from, holders);
         self.end_census_if_all_spoke(cx, rules);
         if stalled {
+            self.look_after_zone(cx, rules, from);
             self.begin_census(cx, &from);
             if self.leases.meta.is_none() && holders.is_empty() {
                 self.fail_if_hopeless(cx);
@@ -192,6 +197,7 @@ impl Table {
         known.max_age = Duration::from_millis(register.max_age_ms);
         let scope = Scope::of(register.parts);
         self.registrants.note(&from, [holds, nearby], scope);
+        self.enter_zone(cx, from);
     }
 
     pub(super) fn welcome(
@@ -243,7 +249,10 @@ impl Table {
             .map(|known| known.holds().clone())
             .unwrap_or_default();
         let isolated = cx.isolated;
-        let looked_at = self.registrants.some(cx.chance, LOOKED_AT);
+        let looked_at = match self.zones.around(&to) {
+            Some(zone) => some_of(zone, cx.chance, LOOKED_AT),
+            None => self.registrants.some(cx.chance, LOOKED_AT),
+        };
         let mut ranked: Vec<(bool, u32, u64, PeerId)> = looked_at
             .into_iter()
             .filter(|peer| *peer != to && !isolated.contains_key(peer))
@@ -271,7 +280,8 @@ impl Table {
         chosen.extend(rest.into_iter().map(|(.., peer)| peer));
         chosen.truncate(MAX_PEERS_NAMED);
         for holder in holders {
-            if chosen.len() < MAX_PEERS_NAMED && *holder != to && !chosen.contains(holder) {
+            let near = !self.zones.are_several() || self.zones.are_together(cx, holder, &to);
+            if near && chosen.len() < MAX_PEERS_NAMED && *holder != to && !chosen.contains(holder) {
                 chosen.push(*holder);
             }
         }
@@ -280,16 +290,16 @@ impl Table {
                 known.named += 1;
             }
         }
-        chosen
-            .into_iter()
-            .map(|peer| {
-                let mut named = cx.view.peer_ref(peer);
-                named.addr = named
-                    .addr
-                    .or_else(|| self.registrants.get(&peer).and_then(|known| known.addr));
-                named
-            })
-            .collect()
+        chosen.into_iter().map(|peer| self.name(cx, peer)).collect()
+    }
+
+    /// Whom and where, as far as this home knows.
+    pub(super) fn name(&self, cx: &Context<'_>, peer: PeerId) -> PeerRef {
+        let mut named = cx.view.peer_ref(peer);
+        named.addr = named
+            .addr
+            .or_else(|| self.registrants.get(&peer).and_then(|known| known.addr));
+        named
     }
 
     pub(super) fn drop_registrant(
@@ -299,6 +309,7 @@ impl Table {
         peer: &PeerId,
     ) {
         let known = self.registrants.remove(peer);
+        self.leave_zone(cx, peer);
         let reading = self.leases.revoke_of(peer);
         if reading {
             self.keep_held();

@@ -66,6 +66,12 @@ impl LocalTracker {
                     task.handle_registered(&mut cx, from, registered);
                 }
             }
+            Message::Border(border) => {
+                let mut cx = context!(self, now);
+                if let Some(task) = self.tasks.get_mut(&border.task) {
+                    task.handle_border(&mut cx, from, &border);
+                }
+            }
             Message::Hello(_)
             | Message::Batches(_)
             | Message::Have(_)
@@ -133,7 +139,8 @@ impl LocalTracker {
             | Message::LeaseReport(_)
             | Message::Leave(_)
             | Message::HomeProbe(_)
-            | Message::HomeState(_) => {}
+            | Message::HomeState(_)
+            | Message::Border(_) => {}
         }
         Ok(())
     }

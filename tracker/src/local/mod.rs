@@ -8,7 +8,7 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dfnode_gossip::{Event, EventKind, Member, Now, PeerId};
+use dfnode_gossip::{Event, EventKind, Member, Now, PeerId, Zone};
 
 use self::tasks::Tasks;
 use crate::blocks::BlockSet;
@@ -47,6 +47,9 @@ pub struct Config {
     pub download_slots: usize,
     /// Whether this node never uploads. Default: it does.
     pub leech: bool,
+    /// Where this node stands; blocks come from its own zone where they can. Default: no name, as that of all others
+    /// without one.
+    pub zone: Zone,
     /// What says whether bytes are signed by a key. Default: [`verify_signature`]; a simulation of thousands of nodes
     /// remembers its answers.
     pub verify: Verify,
@@ -62,6 +65,7 @@ impl Default for Config {
             upload_slots: 12,
             download_slots: 12,
             leech: false,
+            zone: Zone::default(),
             verify: verify_signature,
         }
     }
@@ -163,7 +167,7 @@ impl LocalTracker {
     /// A tracker that knows nobody yet. Equal seeds and inputs give equal outputs.
     pub fn new(config: &Config, me: PeerId, seed: u64) -> Self {
         Self {
-            view: View::new(me, config.leech),
+            view: View::new(me, config.leech, config.zone),
             links: BTreeSet::new(),
             isolated: BTreeMap::new(),
             accusations: BTreeMap::new(),

@@ -26,7 +26,7 @@ impl Session {
                 continue;
             }
             self.peers
-                .insert(named.peer, Neighbour::new(cx.now, Acquaintance::Dialling));
+                .insert(named.peer, Neighbour::new(cx, &named.peer));
             if cx.links.contains(&named.peer) {
                 self.greet(cx, named.peer);
             } else {
@@ -123,7 +123,7 @@ impl Session {
     ) -> bool {
         if !self.peers.contains_key(&from)
             && self.peers.len() >= MAX_NEIGHBOURS
-            && !self.make_place(cx)
+            && !self.make_place(cx, &from)
         {
             return false;
         }
@@ -131,7 +131,7 @@ impl Session {
         let known = self
             .peers
             .entry(from)
-            .or_insert_with(|| Neighbour::new(now, Acquaintance::Dialling));
+            .or_insert_with(|| Neighbour::new(cx, &from));
         let greeted = known.state != Acquaintance::Dialling;
         let theirs = hello.meta.as_ref().map(|meta| meta.version);
         let changed = std::mem::replace(&mut known.version, theirs) != theirs;
@@ -172,14 +172,16 @@ impl Session {
         true
     }
 
-    /// Lets a neighbour go that neither gives nor takes. `false` if each does.
-    fn make_place(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Lets a neighbour go that neither gives nor takes. `false` if each does, unless `for_whom` is needed at the border.
+    fn make_place(&mut self, cx: &mut Context<'_>, for_whom: &PeerId) -> bool {
         let idle = self
             .peers
             .iter()
             .find(|(_, peer)| !peer.wants && (!self.wants || !peer.have.has_beyond(&self.have)))
             .map(|(id, _)| *id);
-        let Some(idle) = idle else { return false };
+        let Some(idle) = idle else {
+            return self.is_at_border(cx, for_whom) && self.make_place_at_border(cx);
+        };
         cx.send(idle, Message::Bye(self.task));
         self.lose(cx, &idle);
         true

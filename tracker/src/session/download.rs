@@ -23,8 +23,8 @@ const QUEUE: u32 = 12;
 /// A block that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
-    from: PeerId,
-    since: Now,
+    pub(super) from: PeerId,
+    pub(super) since: Now,
     last_byte: Now,
 }
 
@@ -53,7 +53,8 @@ impl Session {
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         }
-        if self.free_places(cx) == 0 {
+        let full = self.free_places(cx) == 0;
+        if full || (self.is_far(&from) && self.places_across() == 0) {
             if let Some(known) = self.peers.get_mut(&from) {
                 known.owed_room = true;
             }
@@ -101,6 +102,9 @@ impl Session {
         suggested: &[BlockIndex],
     ) -> Option<BlockIndex> {
         let theirs = &self.peers.get(from)?.have;
+        if self.is_far(from) {
+            return self.pick_across(cx, theirs);
+        }
         let busy = [&self.have, &self.out, &self.reading, &self.outside];
         let is_free = |block: &BlockIndex| {
             busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block)
@@ -187,7 +191,11 @@ impl Session {
         }
         if let Some(asked) = asked {
             let took = cx.now.saturating_since(asked.since);
-            self.service = (self.service * 7 + took) / 8;
+            if self.is_far(&from) {
+                self.inlet.note_crossing(took);
+            } else {
+                self.service = (self.service * 7 + took) / 8;
+            }
         }
         self.cancel_wanted(cx, block);
         self.gain(cx, block);
@@ -287,13 +295,19 @@ impl Session {
 
     /// Gives up on wanted blocks of which no byte came for too long.
     pub(super) fn end_silent_wants(&mut self, cx: &mut Context<'_>) {
-        let patience = FLOW_PATIENCE.max(self.service * 2);
+        let usual = FLOW_PATIENCE.max(self.service * 2);
+        let across = usual.max(self.inlet.flow_patience());
         let silent_for = |since: Now| cx.now.saturating_since(since);
         let overdue: Vec<(BlockIndex, PeerId)> = self
             .wanted
             .iter()
             .flat_map(|(block, asked)| asked.iter().map(|one| (*block, *one)))
             .filter(|(_, one)| {
+                let patience = if self.is_far(&one.from) {
+                    across
+                } else {
+                    usual
+                };
                 let line_stands = self
                     .peers
                     .get(&one.from)
@@ -330,6 +344,10 @@ impl Session {
         self.make_room(cx);
     }
 
+    fn is_far(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.far)
+    }
+
     /// How many more blocks may be on their way here.
     ///
     /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
@@ -352,6 +370,7 @@ impl Session {
                 .peers
                 .iter()
                 .filter(|(_, peer)| peer.owed_room && peer.is_partner())
+                .filter(|(_, peer)| !peer.far || self.places_across() > 0)
                 .map(|(id, _)| *id)
                 .collect();
             let Some(peer) = cx.chance.choose(&owed) else {

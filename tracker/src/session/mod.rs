@@ -5,6 +5,7 @@
 //! holds more transfers than it can feed or drain, and no block is sent twice.
 
 mod acquaintance;
+mod border;
 mod counts;
 mod digests;
 mod download;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use self::border::Inlet;
 use self::counts::Counts;
 use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
@@ -87,6 +89,7 @@ pub(crate) struct Session {
     signs: bool,
     /// Whether neighbours were lost or fell silent since there were last enough of them.
     short: bool,
+    inlet: Inlet,
 }
 
 impl Session {
@@ -117,6 +120,7 @@ impl Session {
             answer: FIRST_ANSWER,
             signs: false,
             short: false,
+            inlet: Inlet::new(now),
         }
     }
 
@@ -285,6 +289,7 @@ impl Session {
         self.asked = digests::Asked::default();
         self.news.clear();
         self.sent.clear();
+        self.forget_across();
         self.last_gain = cx.now;
         for peer in self.peers.values_mut() {
             peer.have = BlockSet::new();
@@ -330,6 +335,7 @@ impl Session {
             self.tick_at = None;
             self.end_silent_uploads(cx);
             self.end_silent_wants(cx);
+            self.look_across(cx.now);
             self.ask_digests_again(cx);
             self.offer(cx);
             let busy = self.wants

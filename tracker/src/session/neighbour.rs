@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dfnode_gossip::Now;
+use dfnode_gossip::{Now, PeerId, Zone};
 
 use crate::blocks::BlockSet;
+use crate::context::Context;
 use crate::ids::{BlockIndex, VersionId};
 use crate::ledger::BatchIndex;
 
@@ -61,6 +62,9 @@ pub(super) enum Declined {
     reason = "each is a fact of its own about the neighbour, no state of one machine"
 )]
 pub(super) struct Neighbour {
+    pub(super) zone: Zone,
+    /// Whether it stands in another zone than this node.
+    pub(super) far: bool,
     pub(super) state: Acquaintance,
     /// Blocks of our version that it holds.
     pub(super) have: BlockSet,
@@ -91,9 +95,12 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
-    pub(super) const fn new(now: Now, state: Acquaintance) -> Self {
+    pub(super) fn new(cx: &Context<'_>, peer: &PeerId) -> Self {
+        let now = cx.now;
         Self {
-            state,
+            zone: cx.view.zone_of(peer),
+            far: cx.view.is_far(peer),
+            state: Acquaintance::Dialling,
             have: BlockSet::new(),
             version: None,
             same_version: false,

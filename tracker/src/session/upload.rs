@@ -73,6 +73,7 @@ impl Session {
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
         let held = self.have.len();
+        let across = self.uploads_across() > 0;
         let willing: Vec<(&PeerId, &Neighbour)> = self
             .peers
             .iter()
@@ -80,6 +81,7 @@ impl Session {
                 peer.is_partner()
                     && peer.wants
                     && peer.uploads.len() < cx.slots.uploads.max()
+                    && (across || !peer.far)
                     && peer.accepts_offers(cx.now, held)
             })
             .collect();
@@ -111,6 +113,9 @@ impl Session {
 
     /// Whether we hold more that it lacks than what is on its way to it already.
     fn has_use_for(&self, peer: &Neighbour) -> bool {
+        if peer.far {
+            return self.has_use_across(peer);
+        }
         let out = peer.uploads.len();
         self.have
             .sieve([self.ledger.known()], [&peer.have])

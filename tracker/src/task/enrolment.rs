@@ -8,7 +8,7 @@ use super::Task;
 use crate::context::Context;
 use crate::ids::BlockIndex;
 use crate::message::{
-    Extent, Holds, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
+    Border, Extent, Holds, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
 };
 use crate::meta::Meta;
 use crate::output::{Output, TaskFailure};
@@ -143,6 +143,13 @@ impl Task {
                 self.fail(cx, failure);
             }
             Outcome::LeaseGone { .. } => {}
+        }
+    }
+
+    /// The home says who brings blocks into this node's zone.
+    pub(crate) fn handle_border(&mut self, cx: &mut Context<'_>, from: PeerId, border: &Border) {
+        if self.registration.home() == Some(from) {
+            self.session.handle_border(cx, border);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dfnode_gossip::{Labels, Member, Now, PeerId};
+use dfnode_gossip::{Labels, Member, Now, PeerId, Zone};
 use ed25519_dalek::{Signer, SigningKey};
 
 use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
@@ -54,25 +54,47 @@ impl Cluster {
 
     /// Nodes that know each other's names and nothing else.
     pub(super) fn unready(nodes: u8) -> Self {
-        let keys: Vec<SigningKey> = (1..=nodes)
-            .map(|seed| SigningKey::from_bytes(&[seed; 32]))
+        Self::strangers(&vec![""; usize::from(nodes)])
+    }
+
+    /// Nodes that know each other and are ready, each in the zone named.
+    pub(super) fn in_zones(zones: &[&str]) -> Self {
+        let mut cluster = Self::strangers(zones);
+        for node in 0..cluster.nodes.len() {
+            cluster.nodes[node].set_ready(cluster.now);
+        }
+        cluster
+    }
+
+    fn strangers(zones: &[&str]) -> Self {
+        let keys: Vec<SigningKey> = (1..)
+            .zip(zones)
+            .map(|(seed, _)| SigningKey::from_bytes(&[seed; 32]))
             .collect();
-        let members: Vec<Member> = (1..=nodes)
+        let members: Vec<Member> = (1..)
             .zip(&keys)
-            .map(|(port, key)| Member {
+            .zip(zones)
+            .map(|((port, key), zone)| Member {
                 peer: PeerId::from_bytes(*key.verifying_key().as_bytes()),
-                addrs: vec![SocketAddr::from((
-                    Ipv4Addr::new(10, 0, 0, 1),
-                    u16::from(port),
-                ))],
+                addrs: vec![SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), port))],
                 generation: 1,
-                labels: Labels::default(),
+                labels: Labels {
+                    zone: Zone::try_new(zone).expect("a short name"),
+                    ..Labels::default()
+                },
             })
             .collect();
         let now = Now::from_micros(1_000_000);
         let mut trackers = Vec::new();
         for (seed, member) in (0..).zip(&members) {
-            let mut tracker = LocalTracker::new(&Config::default(), member.peer, seed);
+            let mut tracker = LocalTracker::new(
+                &Config {
+                    zone: member.labels.zone,
+                    ..Config::default()
+                },
+                member.peer,
+                seed,
+            );
             for other in &members {
                 tracker.handle_member(now, &MemberChange::Up(other.clone()));
             }
@@ -100,7 +122,7 @@ impl Cluster {
 
     /// The homes of the task, best first, and then everybody else.
     pub(super) fn by_rank(&self) -> Vec<usize> {
-        let mut view = View::new(self.members[0].peer, false);
+        let mut view = View::new(self.members[0].peer, false, Zone::default());
         for member in &self.members {
             view.up(member);
         }

@@ -7,3 +7,4 @@ mod failures;
 mod homes;
 mod parts;
 mod sessions;
+mod zones;

@@ -139,7 +139,8 @@ fn digests_that_their_signer_did_not_sign_are_a_violation() {
             | Message::Cancel(_)
             | Message::Refuse(_)
             | Message::Bye(_)
-            | Message::AskDigests(_) => None,
+            | Message::AskDigests(_)
+            | Message::Border(_) => None,
         })
         .expect("the reader's digests");
     forged.batches[0].digests[0] = bytes(99);

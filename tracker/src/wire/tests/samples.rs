@@ -9,14 +9,14 @@ use crate::context::Chance;
 use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::layout::Layout;
 use crate::message::{
-    AskDigests, Batches, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
+    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
     HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register,
     Registered, SignedBatch, TableCopy, Want,
 };
 use crate::meta::{Meta, SourceFailure, Validators};
 
 /// Kinds of messages.
-pub(super) const KINDS: usize = 17;
+pub(super) const KINDS: usize = 18;
 
 /// Chance, and what can be made of it.
 pub(super) struct Draw(Chance);
@@ -125,6 +125,13 @@ impl Draw {
         PeerId::from_bytes(self.id())
     }
 
+    fn peer_ref(&mut self) -> PeerRef {
+        PeerRef {
+            peer: self.peer(),
+            addr: self.maybe(Self::addr),
+        }
+    }
+
     fn failure(&mut self) -> SourceFailure {
         match self.below(6) {
             0 => SourceFailure::Refused { status: 403 },
@@ -146,10 +153,7 @@ impl Draw {
     fn outcome(&mut self) -> Outcome {
         match self.below(7) {
             0 => Outcome::Welcome {
-                peers: self.some(8, |draw| PeerRef {
-                    peer: draw.peer(),
-                    addr: draw.maybe(Self::addr),
-                }),
+                peers: self.some(8, Self::peer_ref),
                 meta: self.maybe(Self::meta),
                 lease: self.maybe(Self::lease),
                 announce: self.coin(),
@@ -194,9 +198,9 @@ impl Draw {
         self.message_of(kind)
     }
 
-    /// A message of one kind, in the order of their numbers.
+    /// A message of one kind, in the order in which kinds came to be.
     pub(super) fn message_of(&mut self, kind: usize) -> Message {
-        if kind < 6 {
+        if kind < 6 || kind == 17 {
             self.home_message(kind)
         } else {
             self.link_message(kind)
@@ -243,6 +247,11 @@ impl Draw {
             4 => Message::HomeProbe(HomeProbe {
                 task,
                 request: self.0.next(),
+            }),
+            17 => Message::Border(Border {
+                task,
+                inlets: self.some(4, Self::peer_ref),
+                outside: self.some(12, Self::peer_ref),
             }),
             _ => Message::HomeState(HomeState {
                 task,
