@@ -334,13 +334,14 @@ fn zones() -> Vec<Case> {
             dealt_out(5, 100, few(5, Vec::new())),
         )
         .into_zone(1.01),
+        // Worse than what large files take behind trunks as thin; docs/simulation.md has the figures.
         Case::new(
             "zones-thin",
             ONE_COPY,
             dealt_out(4, 10, few(40, Vec::new())),
         )
-        .into_zone(1.1)
-        .within(1.45),
+        .into_zone(1.25)
+        .within(1.75),
         Case::new(
             "zones-readers-die",
             1.1,
