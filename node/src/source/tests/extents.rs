@@ -252,10 +252,10 @@ async fn a_version_is_confirmed_without_a_body() {
 async fn a_slow_receiver_or_limit_is_not_held_against_the_source() {
     let server = Server::start(|request| good(request, &content(300_000), "\"v\"")).await;
     let mut asked = request(server.url("/"), Extent::Probe);
-    let begun = Clock::now();
     asked.limits = vec![Limiter::new(ByteRate::per_sec(
         NonZeroU64::new(200_000).unwrap(),
     ))];
+    let begun = Clock::now();
     let mut read = source().read(asked);
     tokio::time::sleep(Duration::from_millis(700)).await;
     let mut sum = 0;
