@@ -214,12 +214,14 @@ impl Swim {
             .cloned()
     }
 
-    /// The members that we lost sight of.
+    /// The members that we lost sight of. A former life of our own is none of them.
     pub(crate) fn down(&self) -> impl Iterator<Item = &Member> {
+        let me = self.me().peer;
         self.records()
             .filter(|record| record.state() == State::Down)
             .map(|record| record.id().member())
             .chain(self.lost.values())
+            .filter(move |member| member.peer != me)
     }
 
     /// Makes `me` our own record; it must be newer than the present one.

@@ -79,6 +79,7 @@ impl Gossip {
         let preferred = self
             .plan
             .take_partner()
+            .filter(|peer| *peer != self.me().peer)
             .and_then(|peer| self.swim.find(&peer));
         if let Some(partner) = preferred.or_else(|| self.random_partner()) {
             self.outputs.push_back(Output::SyncWith(partner));

@@ -4,7 +4,10 @@ use rand::RngExt;
 use std::time::Duration;
 
 use super::*;
-use crate::wire::{Item, Last, Packer, Record, Standing, Unsigned, events_datagram};
+use crate::wire::{
+    self, Dst, Header, Item, Last, Packer, Record, Standing, Unsigned, events_datagram,
+    swim_datagram,
+};
 use crate::{Labels, MAX_BODY_BYTES, MAX_MEMBERS, MAX_SLOTS_PER_ORIGIN};
 
 fn key(number: u8) -> SigningKey {
@@ -424,4 +427,43 @@ fn damaged(rng: &mut Xoshiro256PlusPlus, specimen: &[u8]) -> Vec<u8> {
         bytes[at] = rng.random();
     }
     bytes
+}
+
+#[test]
+fn nobody_pushes_and_pulls_with_a_former_life_of_its_own() {
+    let mut one = node(1);
+    let former = Record {
+        member: Member {
+            generation: 1,
+            ..member(peer(1))
+        },
+        incarnation: 0,
+        standing: Standing::Down,
+    };
+    let head = Header {
+        src: member(peer(2)),
+        src_incarnation: 0,
+        dst: Dst::of(one.me()),
+        message: wire::Message::Gossip,
+    };
+    let packet = [head.to_bytes(), vec![0, 1], former.to_bytes()].concat();
+    one.handle_datagram(at(0), peer(2), &swim_datagram(&packet))
+        .unwrap();
+    // Who told it falls silent, so that none but the dead are left.
+    let partners: Vec<PeerId> = run(&mut one, at(3_600_000))
+        .into_iter()
+        .filter_map(|output| match output {
+            Output::SyncWith(member) => Some(member.peer),
+            Output::Up(_)
+            | Output::Changed(_)
+            | Output::Down(_)
+            | Output::Event(_)
+            | Output::Removed { .. }
+            | Output::Datagram { .. }
+            | Output::Sign { .. }
+            | Output::Renewed(_) => None,
+        })
+        .collect();
+    assert!(!partners.is_empty());
+    assert!(partners.iter().all(|partner| *partner == peer(2)));
 }
