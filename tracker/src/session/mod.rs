@@ -263,7 +263,7 @@ impl Session {
         self.arm_tick(cx.now);
     }
 
-    /// A stream's end told its length.
+    /// A stream's end told its length, or a neighbour says that it did: one that the cut cannot have is none.
     pub(crate) fn learn_length(&mut self, cx: &mut Context<'_>, length: Option<u64>) -> bool {
         let (Some(meta), Some(length)) = (&mut self.meta, length) else {
             return false;
@@ -271,7 +271,11 @@ impl Session {
         if meta.layout.length().is_some() {
             return false;
         }
-        meta.layout = meta.layout.ended_at(length);
+        let ended = meta.layout.ended_at(length);
+        if !ended.is_sound() {
+            return false;
+        }
+        meta.layout = ended;
         self.bound();
         self.tell_all(cx, Some(length));
         true

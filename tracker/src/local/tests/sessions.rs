@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, bytes, task};
+use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex};
-use crate::message::Message;
+use crate::local::{Config, LocalTracker};
+use crate::message::{Have, Message};
+use crate::meta::{Meta, SourceHead, Validators};
 use crate::output::{BlameReason, Output};
 use crate::session::Arrival;
 use crate::tracker::{PieceReport, Tracker};
@@ -202,4 +205,36 @@ fn who_reads_the_source_believes_it_and_blames_who_signed_otherwise() {
         Arrival::Good,
         "what the source gave is what spreads"
     );
+}
+
+#[test]
+fn a_neighbour_cannot_tell_a_stream_a_length_that_its_cut_cannot_have() {
+    let cluster = Cluster::new(2);
+    let (me, other, now) = (cluster.peer(0), cluster.peer(1), cluster.now);
+    let head = SourceHead {
+        length: None,
+        validators: Validators::default(),
+        ranges: false,
+        digest: None,
+        authority: None,
+        public: true,
+    };
+    let meta = Meta::of(&head, [1; 32]).unwrap();
+    let version = meta.version;
+    let mut tracker = LocalTracker::new(&Config::default(), me, 1);
+    tracker.restore(now, task(), meta, BlockSet::new(), Vec::new());
+    let mut told = |length| {
+        let have = Have {
+            task: task(),
+            version,
+            runs: Vec::new(),
+            length: Some(length),
+            wants: false,
+        };
+        let _ = tracker.handle_message(now, other, Message::Have(have));
+        let meta = tracker.task(&task()).and_then(|view| view.meta);
+        meta.and_then(|meta| meta.layout.length())
+    };
+    assert_eq!(told(u64::MAX), None);
+    assert_eq!(told(5_000_000), Some(5_000_000));
 }
