@@ -15,6 +15,8 @@
 mod config;
 mod error;
 mod event;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod gossip;
 mod labels;
 mod member;

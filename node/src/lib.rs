@@ -7,6 +7,8 @@ pub mod control;
 pub mod discovery;
 mod driver;
 mod further_metrics;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod get;
 mod handle;
 pub mod identity;

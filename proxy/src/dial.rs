@@ -177,7 +177,7 @@ impl Dialer {
 }
 
 /// User and password of a URL as a proxy wants them.
-fn basic(url: &Url) -> String {
+pub(crate) fn basic(url: &Url) -> String {
     let decoded = |text: &str| {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();

@@ -63,7 +63,7 @@ where
     }
 }
 
-fn server() -> auto::Builder<TokioExecutor> {
+pub(crate) fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
 
 /// Whether the request names no other host than the one it goes to: servers that know several hosts would answer
 /// for the other, and what that one allows means nothing here.
-fn is_for(origin: &Origin, request: &Request<Body>) -> bool {
+pub(crate) fn is_for(origin: &Origin, request: &Request<Body>) -> bool {
     let named = request
         .uri()
         .authority()

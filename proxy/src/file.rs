@@ -43,7 +43,7 @@ pub(crate) fn is_shared(shared: &Shared, origin: &Origin, request: &Request<Body
             .is_some_and(|url| shared.rules.iter().any(|rule| rule.matches(&url)))
 }
 
-fn url_of(origin: &Origin, request: &Request<Body>) -> Option<Url> {
+pub(crate) fn url_of(origin: &Origin, request: &Request<Body>) -> Option<Url> {
     let path = request.uri().path_and_query()?;
     let mut url = origin.url(path.as_str())?;
     // A URL has no `..` and writes some signs in another way: for the upstream that may be something else.

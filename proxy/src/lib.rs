@@ -23,6 +23,8 @@ mod entry;
 mod exchange;
 mod file;
 mod flight;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hosts;
 mod leaf;
 mod manifest;

@@ -22,7 +22,7 @@ use crate::yes::LONG_AGE;
 /// The longest manifest that is read; registries allow no longer ones.
 const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 /// Blobs of one manifest that are remembered.
-const MAX_BLOBS: usize = 1024;
+pub(crate) const MAX_BLOBS: usize = 1024;
 
 /// Passes a manifest on, and remembers what it lists for this client.
 pub(crate) async fn serve(
@@ -146,7 +146,7 @@ struct Descriptor {
 }
 
 /// What a manifest lists and the registry has vouched for: it takes no manifest whose blobs its repository lacks.
-fn blobs_of(manifest: &[u8]) -> Vec<Digest> {
+pub(crate) fn blobs_of(manifest: &[u8]) -> Vec<Digest> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
         return Vec::new();
     };

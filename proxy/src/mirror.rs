@@ -66,7 +66,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, mut request: Request<Body>) -> R
 }
 
 /// The registry that a query names, and the query without that.
-fn split(query: &str) -> (Option<String>, String) {
+pub(crate) fn split(query: &str) -> (Option<String>, String) {
     let mut namespace = None;
     let mut rest = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -78,7 +78,7 @@ fn split(query: &str) -> (Option<String>, String) {
     (namespace, rest.join("&"))
 }
 
-fn upstream_of(namespace: &str) -> Option<Origin> {
+pub(crate) fn upstream_of(namespace: &str) -> Option<Origin> {
     let namespace = if HUB_NAMES.contains(&namespace) {
         HUB
     } else {

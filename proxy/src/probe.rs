@@ -35,7 +35,7 @@ pub(crate) async fn ask(upstream: &Upstream, origin: &Origin) -> Verdict {
     }
 }
 
-fn is_registry(headers: &HeaderMap) -> bool {
+pub(crate) fn is_registry(headers: &HeaderMap) -> bool {
     headers.contains_key(MARK)
         || headers
             .get_all(WWW_AUTHENTICATE)

@@ -112,7 +112,7 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
 }
 
 /// What the client wants to talk instead, if anything.
-fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let asks = headers
         .get_all(CONNECTION)
         .iter()

@@ -231,7 +231,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The place that a challenge names.
-fn realm_of(challenge: &str) -> Option<Url> {
+pub(crate) fn realm_of(challenge: &str) -> Option<Url> {
     let (scheme, rest) = challenge.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return None;
@@ -242,7 +242,7 @@ fn realm_of(challenge: &str) -> Option<Url> {
 }
 
 /// Whether two hosts are of one domain.
-fn are_kin(one: &Authority, two: &Authority) -> bool {
+pub(crate) fn are_kin(one: &Authority, two: &Authority) -> bool {
     let (one, two) = (one.host(), two.host());
     if one == two {
         return true;

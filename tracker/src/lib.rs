@@ -7,6 +7,8 @@
 mod blocks;
 mod context;
 mod events;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod home;
 mod ids;
 mod layout;

@@ -79,7 +79,7 @@ impl Channel {
     /// Dropping the future loses nothing.
     pub(super) async fn read(&mut self, max_bytes: usize) -> Result<Option<Vec<u8>>, FrameError> {
         loop {
-            if let Some(body) = self.split_frame(max_bytes)? {
+            if let Some(body) = split_frame(&mut self.buffer, max_bytes)? {
                 return Ok(Some(body));
             }
             if self.fill().await? == 0 {
@@ -127,29 +127,6 @@ impl Channel {
         Ok(())
     }
 
-    fn split_frame(&mut self, max_bytes: usize) -> Result<Option<Vec<u8>>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let header = Header::parse(*header);
-        if header.version != VERSION {
-            return Err(FrameError::Version {
-                theirs: header.version,
-            });
-        }
-        let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        if length > max_bytes {
-            return Err(FrameError::TooLong(header.length));
-        }
-        if self.buffer.len() - HEADER_BYTES < length {
-            return Ok(None);
-        }
-        let rest = self.buffer.split_off(HEADER_BYTES + length);
-        let mut body = std::mem::replace(&mut self.buffer, rest);
-        body.drain(..HEADER_BYTES);
-        Ok(Some(body))
-    }
-
     async fn fill(&mut self) -> Result<usize, FrameError> {
         let Self {
             stream,
@@ -168,6 +145,33 @@ impl Channel {
             .await?;
         Ok(taken)
     }
+}
+
+/// Takes the first frame's body out of what came; `None` while it is not whole.
+pub(super) fn split_frame(
+    buffer: &mut Vec<u8>,
+    max_bytes: usize,
+) -> Result<Option<Vec<u8>>, FrameError> {
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let header = Header::parse(*header);
+    if header.version != VERSION {
+        return Err(FrameError::Version {
+            theirs: header.version,
+        });
+    }
+    let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if length > max_bytes {
+        return Err(FrameError::TooLong(header.length));
+    }
+    if buffer.len() - HEADER_BYTES < length {
+        return Ok(None);
+    }
+    let rest = buffer.split_off(HEADER_BYTES + length);
+    let mut body = std::mem::replace(buffer, rest);
+    body.drain(..HEADER_BYTES);
+    Ok(Some(body))
 }
 
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<usize> {

@@ -9,6 +9,8 @@
 
 mod channel;
 mod client;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod listener;
 mod server;
 mod wire;

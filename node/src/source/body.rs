@@ -39,7 +39,7 @@ impl Tail {
         }
     }
 
-    fn see(&mut self, bytes: &[u8]) {
+    pub(super) fn see(&mut self, bytes: &[u8]) {
         let fresh = &bytes[bytes.len().saturating_sub(self.keep)..];
         let surplus = (self.bytes.len() + fresh.len()).saturating_sub(self.keep);
         self.bytes.advance(surplus);
@@ -47,7 +47,7 @@ impl Tail {
     }
 
     /// Whether `bytes` come next after `at` bytes that were compared before.
-    fn continues(&self, at: u64, bytes: &[u8]) -> bool {
+    pub(super) fn continues(&self, at: u64, bytes: &[u8]) -> bool {
         let start = usize::try_from(at).unwrap_or(usize::MAX);
         let end = start.saturating_add(bytes.len());
         self.bytes.get(start..end) == Some(bytes)

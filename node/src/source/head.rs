@@ -22,7 +22,7 @@ impl ContentRange {
         Self::parse(text(headers, header::CONTENT_RANGE)?)
     }
 
-    fn parse(value: &str) -> Option<Self> {
+    pub(super) fn parse(value: &str) -> Option<Self> {
         let (span, total) = value
             .trim()
             .strip_prefix("bytes")?

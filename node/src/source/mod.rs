@@ -10,6 +10,8 @@ mod body;
 mod client;
 mod failure;
 mod fickle;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod head;
 mod headers;
 mod patience;

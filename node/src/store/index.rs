@@ -253,7 +253,7 @@ fn load(database: &Database) -> Result<Vec<Indexed>, IndexError> {
     Ok(tasks)
 }
 
-fn indexed(
+pub(super) fn indexed(
     task: TaskId,
     record: &[u8],
     holds: &[u8],

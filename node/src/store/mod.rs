@@ -14,6 +14,8 @@ mod committer;
 mod config;
 mod entry;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod index;
 mod inner;
 mod lock;

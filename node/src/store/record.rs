@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::about::About;
 
 /// The version of every record that this program writes.
-const RECORD_VERSION: u8 = 1;
+pub(super) const RECORD_VERSION: u8 = 1;
 /// Bytes of BLAKE3 that guard a record against accidents.
 const CHECK_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + 1 + 4 + CHECK_BYTES;
@@ -77,7 +77,7 @@ pub(super) fn unframe<T: DeserializeOwned>(kind: Kind, record: &[u8]) -> Result<
     }
 }
 
-fn check(kind: Kind, body: &[u8]) -> [u8; CHECK_BYTES] {
+pub(super) fn check(kind: Kind, body: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[kind as u8]);
     hasher.update(body);

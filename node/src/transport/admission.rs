@@ -26,8 +26,8 @@ pub(crate) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(3);
 const VERSION: u8 = 1;
 const PROOF_CONTEXT: &str = "dfnode 1 admission";
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-dfnode-admission-1";
-const HELLO_BYTES: usize = 1 + 8 + 32 + 32;
-const ANSWER_BYTES: usize = 1 + 8 + 32;
+pub(super) const HELLO_BYTES: usize = 1 + 8 + 32 + 32;
+pub(super) const ANSWER_BYTES: usize = 1 + 8 + 32;
 
 /// A number drawn at each start of a node.
 pub(crate) type StartId = [u8; 8];
@@ -189,7 +189,7 @@ fn ended(connection: &Connection) -> AdmissionError {
         })
 }
 
-fn hello(me: Me<'_>, session: &[u8; 32], peer: PeerId) -> [u8; HELLO_BYTES] {
+pub(super) fn hello(me: Me<'_>, session: &[u8; 32], peer: PeerId) -> [u8; HELLO_BYTES] {
     let mut bytes = [0; HELLO_BYTES];
     bytes[0] = VERSION;
     bytes[1..9].copy_from_slice(&me.start);
@@ -200,7 +200,7 @@ fn hello(me: Me<'_>, session: &[u8; 32], peer: PeerId) -> [u8; HELLO_BYTES] {
     bytes
 }
 
-fn check_hello(
+pub(super) fn check_hello(
     me: Me<'_>,
     session: &[u8; 32],
     peer: PeerId,
@@ -220,7 +220,7 @@ fn check_hello(
     Ok((start, answer))
 }
 
-fn check_answer(
+pub(super) fn check_answer(
     me: Me<'_>,
     session: &[u8; 32],
     peer: PeerId,

@@ -248,7 +248,7 @@ async fn expect_end(stream: &mut RecvStream) -> Result<(), Close> {
 }
 
 /// A block on its way in, hashed as it grows.
-struct Body {
+pub(super) struct Body {
     bytes: BytesMut,
     length: usize,
     hasher: blake3::Hasher,
@@ -256,7 +256,7 @@ struct Body {
 }
 
 impl Body {
-    fn new(length: usize) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         Self {
             bytes: BytesMut::with_capacity(length),
             length,
@@ -265,12 +265,12 @@ impl Body {
         }
     }
 
-    fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.bytes.len() == self.length
     }
 
     /// More bytes than announced are the sender's fault.
-    fn push(&mut self, chunk: &[u8]) -> Result<(), Close> {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Close> {
         if self.bytes.len() + chunk.len() > self.length {
             return Err(Close::Violation);
         }
@@ -286,7 +286,7 @@ impl Body {
         self.hashed = self.bytes.len();
     }
 
-    fn finish(mut self) -> (Bytes, BlockDigest) {
+    pub(super) fn finish(mut self) -> (Bytes, BlockDigest) {
         self.hash();
         let digest = BlockDigest(*self.hasher.finalize().as_bytes());
         (self.bytes.freeze(), digest)

@@ -16,7 +16,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::private_net::is_private;
 
-const QUIC_FIXED_BIT: u8 = 0x40;
+pub(super) const QUIC_FIXED_BIT: u8 = 0x40;
 
 /// Takes the datagrams that are not QUIC's. It must not wait.
 pub(crate) trait PacketSink: Send + Sync + fmt::Debug + 'static {
@@ -91,7 +91,11 @@ impl Demux {
 /// Cuts `buffer` every `stride` bytes and keeps the segments that are QUIC's; returns their length.
 ///
 /// Only the last segment may be shorter than the others, before and after.
-fn sort_segments(buffer: &mut [u8], stride: usize, mut sealed: impl FnMut(&mut [u8])) -> usize {
+pub(super) fn sort_segments(
+    buffer: &mut [u8],
+    stride: usize,
+    mut sealed: impl FnMut(&mut [u8]),
+) -> usize {
     let stride = stride.max(1);
     let mut kept = 0;
     let mut at = 0;

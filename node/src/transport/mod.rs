@@ -14,6 +14,8 @@ mod demux;
 mod dial;
 mod endpoint;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod gate;
 mod link;
 mod links;

@@ -8,14 +8,14 @@ use dfnode_gossip::{Now, PeerId};
 
 /// Packets that may overtake an older one of the same sender. A sender counts its packets to everybody, so
 /// two in a row for us can be far apart.
-const WINDOW: u64 = 512;
+pub(super) const WINDOW: u64 = 512;
 const WORDS: usize = 8;
 
 /// Starts of one sender that are remembered: an old start's packets cannot be played again while it is.
 const STARTS_PER_SENDER: usize = 4;
 
 /// A start that was heard of so lately is alive: no other takes its place. Another one is its successor, or recorded.
-const ALIVE: Duration = Duration::from_secs(3);
+pub(super) const ALIVE: Duration = Duration::from_secs(3);
 
 /// Senders remembered, each 400 bytes at most. A sender that is forgotten is taken for a new one.
 const MAX_SENDERS: usize = 32_768;

@@ -98,7 +98,7 @@ impl Seal {
         Self::with_salt(me, keys, ambient::random_bytes())
     }
 
-    fn with_salt(me: PeerId, keys: &ClusterKeys, salt: [u8; 8]) -> Self {
+    pub(super) fn with_salt(me: PeerId, keys: &ClusterKeys, salt: [u8; 8]) -> Self {
         let accepted: Vec<_> = keys
             .accepted()
             .map(|token| token.derive(KEY_CONTEXT))
