@@ -247,6 +247,13 @@ impl Bench {
                     credentialed: version / 2 % 2 == 0,
                     named: (version / 4 % 4 == 0).then(|| VersionId::from_bytes([1; 32])),
                     max_age: Duration::from_secs(u64::from(version / 16)),
+                    part: (version % 3 == 0).then(|| {
+                        let first = u64::from(number) << 13;
+                        (
+                            first,
+                            (version % 2 == 0).then_some(first + u64::from(version)),
+                        )
+                    }),
                 },
             ),
             7 => self.tracker.service_down(now, &id),
@@ -602,6 +609,7 @@ fn aim(message: &mut Message, id: TaskId, version: VersionId, own_lease: Option<
         Message::Decline(m) => m.task = id,
         Message::Cancel(m) | Message::Refuse(m) => (m.task, m.version) = (id, version),
         Message::AskDigests(m) => (m.task, m.version) = (id, version),
+        Message::Border(m) => m.task = id,
     }
 }
 
@@ -651,7 +659,8 @@ fn metas(message: &mut Message) -> Vec<&mut Meta> {
         | Message::Cancel(_)
         | Message::Refuse(_)
         | Message::Bye(_)
-        | Message::AskDigests(_) => Vec::new(),
+        | Message::AskDigests(_)
+        | Message::Border(_) => Vec::new(),
     }
 }
 
