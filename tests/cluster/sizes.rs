@@ -91,6 +91,27 @@ async fn of_a_range_no_more_is_read_than_it_touches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_cache_is_shown_only_while_it_is_what_the_source_has() {
+    let (old, new) = (noise(9_000_000, 12), noise(9_000_000, 13));
+    let with_tag = |body: &[u8], etag: &str| Resource {
+        etag: Some(etag.to_owned()),
+        ..Resource::file(body)
+    };
+    let origin = Origin::start(&[("/file", with_tag(&old, "\"1\""))]).await;
+    let cluster = Cluster::start(1).await;
+    let mut request = GetRequest::new(origin.url("/file"));
+    request.range = Some((5_000_000, Some(5_099_999)));
+    request.max_age = Some(Duration::ZERO);
+    for (etag, body) in [(None, &old), (None, &old), (Some("\"2\""), &new)] {
+        if let Some(etag) = etag {
+            origin.put("/file", with_tag(body, etag));
+        }
+        let got = get(&cluster.node(0), request.clone()).await.unwrap();
+        assert!(got.bytes[5_000_000..5_100_000] == body[5_000_000..5_100_000]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_on_a_download_holds() {
     let file = noise(2_000_000, 10);
     let origin = Origin::start(&[("/file", Resource::file(&file))]).await;

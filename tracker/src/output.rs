@@ -146,6 +146,8 @@ pub enum TaskEvent {
     Meta(Meta),
     /// The source has a newer version: what was got of the older one is void.
     Restarted,
+    /// The version is what the source has, as the newest caller understands "now"; blocks may still be missing.
+    Current,
     /// Every block is here and verified.
     Complete,
     /// The task cannot be got.

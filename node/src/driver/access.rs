@@ -1,7 +1,9 @@
 //! Who may have a task's bytes: those whom the source gave them, or would.
 
+use std::sync::Arc;
+
 use dfnode_gossip::Now;
-use dfnode_tracker::{Extent, Meta, SourceFailure, TaskId, VersionId};
+use dfnode_tracker::{Extent, Meta, SourceFailure, TaskId, Tracker as _, VersionId};
 use tracing::{debug, info};
 
 use super::credentials::{Credential, task_of};
@@ -69,11 +71,20 @@ impl Driver {
     }
 
     /// Has the authority that a caller was let in by show that it holds what is here.
-    fn ask_for_proof(&mut self, task: TaskId, caller: u64, meta: Meta) {
+    fn ask_for_proof(&mut self, now: Now, task: TaskId, caller: u64, meta: Meta) {
         let Some(waiting) = self.tasks.waiting_mut(&task, caller) else {
             return;
         };
         waiting.asked = true;
+        // Any place of the whole may be asked about, so whoever wanted a part has it all fetched.
+        let (asked, credential) = (Arc::clone(&waiting.request), waiting.credential);
+        if asked.range.is_some() {
+            let wish = self.wish_of(&asked, credential, None);
+            self.tracker.register(now, task, wish);
+        }
+        let Some(waiting) = self.tasks.waiting_mut(&task, caller) else {
+            return;
+        };
         let request = for_source(&waiting.request, Extent::Probe, Vec::new());
         let parts = self.parts.clone();
         self.parts.spawn(async move {
@@ -122,7 +133,7 @@ impl Driver {
 
     fn ask_source(&mut self, now: Now, task: TaskId, caller: u64, meta: Meta) {
         if self.tasks.is_content(&task, caller) {
-            return self.ask_for_proof(task, caller, meta);
+            return self.ask_for_proof(now, task, caller, meta);
         }
         // While this node reads under that credential itself, the answer is already on its way.
         let is_reading = self.reads.reads_for(task, caller);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dfnode_gossip::Now;
-use dfnode_tracker::{TaskId, Tracker as _, Wish};
+use dfnode_tracker::{Part, TaskId, Tracker as _, Wish};
 use tokio::sync::watch;
 use tracing::{info, info_span};
 
@@ -122,6 +122,9 @@ impl Driver {
             .progress(task)
             .map(|progress| progress.borrow().byte_runs())
             .unwrap_or_default();
+        let lies_here = clip(&had, &wanted(request.range, None));
+        let has_part =
+            request.range.is_some() && request.content.is_none() && !lies_here.is_empty();
         let gate = watch::Sender::new(Gate::Closed);
         let pump = Pump {
             id: id.clone(),
@@ -131,27 +134,18 @@ impl Driver {
             range: request.range,
             digest: request.digest.clone(),
             timeout: request.timeout,
-            wait_for_validation: entry.complete,
+            wait_for_validation: entry.complete || has_part,
             stop: self.parts.stop.clone(),
-            audit: Audit::new(
-                self.parts.clone(),
-                task,
-                &clip(&had, &wanted(request.range, None)),
-            ),
+            audit: Audit::new(self.parts.clone(), task, &lies_here),
             told: Told::at(now, &entry.news.borrow(), had),
             news: entry.news.subscribe(),
             stats: Arc::clone(&self.parts.stats),
             takes_pipe,
         };
         info!(id, task = %task.short(), host = request.url.host_str().unwrap_or_default(), "download begins");
-        let wish = Wish {
-            can_read: request.source != SourcePolicy::Never,
-            credentialed: credential.is_some(),
-            named: request.content.as_ref().map(ContentName::version),
-            max_age: request.max_age.unwrap_or(self.parts.max_age),
-            // The whole is compared with its digest only where the whole is here.
-            part: request.range.filter(|_| request.digest.is_none()),
-        };
+        // The whole is compared with its digest only where the whole is here.
+        let part = request.range.filter(|_| request.digest.is_none());
+        let wish = self.wish_of(&request, credential, part);
         let waiting = Waiting {
             request,
             credential,
@@ -181,6 +175,22 @@ impl Driver {
         // What the tracker asks the source now may be the answer that the gate waits for.
         self.drain(now);
         self.open_gates(now, task);
+    }
+
+    /// What a caller's request means to the tracker.
+    pub(super) fn wish_of(
+        &self,
+        request: &GetRequest,
+        credential: Credential,
+        part: Option<Part>,
+    ) -> Wish {
+        Wish {
+            can_read: request.source != SourcePolicy::Never,
+            credentialed: credential.is_some(),
+            named: request.content.as_ref().map(ContentName::version),
+            max_age: request.max_age.unwrap_or(self.parts.max_age),
+            part,
+        }
     }
 
     /// A local caller has everything, failed, went away or belongs elsewhere.

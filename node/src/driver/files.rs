@@ -201,6 +201,13 @@ impl Driver {
     }
 
     /// Every block is here.
+    /// What lies here of a task is what the source has now.
+    pub(super) fn handle_current(&self, task: TaskId) {
+        if let Some(entry) = self.tasks.entries.get(&task) {
+            entry.news.send_modify(|news| news.currents += 1);
+        }
+    }
+
     pub(super) fn handle_complete(&mut self, task: TaskId) {
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;

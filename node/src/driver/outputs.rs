@@ -107,6 +107,7 @@ impl Driver {
             Output::Task { task, event } => match event {
                 TaskEvent::Meta(meta) => self.handle_meta(now, task, meta),
                 TaskEvent::Restarted => self.handle_restarted(task),
+                TaskEvent::Current => self.handle_current(task),
                 TaskEvent::Complete => self.handle_complete(task),
                 TaskEvent::Failed(failure) => self.handle_failed(now, task, failure),
             },

@@ -30,6 +30,8 @@ pub(super) struct News {
     pub(super) attempt: u64,
     /// The version and its file, once both are there.
     pub(super) ready: Option<Ready>,
+    /// Counts how often what is here was found current.
+    pub(super) currents: u64,
     /// Counts how often the task was found complete and current.
     pub(super) completions: u64,
     /// The attempt that was found so last, if it still is.
@@ -81,7 +83,8 @@ pub(super) struct Pump {
     pub(super) range: Option<(u64, Option<u64>)>,
     pub(super) digest: Option<Digest>,
     pub(super) timeout: Option<Duration>,
-    /// Nothing is shown before the task was found current once more: it was complete when the caller came.
+    /// Nothing is shown before the task was found current once more: it was complete when the caller came, or lay here as
+    /// far as a range touches it.
     pub(super) wait_for_validation: bool,
     pub(super) stop: CancellationToken,
     pub(super) told: Told,
@@ -106,6 +109,7 @@ pub(super) struct Told {
     began: Now,
     attempt: u64,
     completions: u64,
+    currents: u64,
     failures: u64,
     from_peers: u64,
     from_source: u64,
@@ -147,6 +151,7 @@ impl Told {
             began: now,
             attempt: news.attempt,
             completions: news.completions,
+            currents: news.currents,
             failures: news.failures,
             from_peers: news.from_peers,
             from_source: news.from_source,
@@ -248,8 +253,10 @@ impl Pump {
         let Some(ready) = &news.ready else {
             return Ok(Step::Wait);
         };
+        // A part is never complete.
+        let is_current = is_complete || self.range.is_some() && news.currents > self.told.currents;
         if gate != Gate::Open
-            || self.wait_for_validation && !is_complete && ready_is_old(&news, &self.told)
+            || self.wait_for_validation && !is_current && ready_is_old(&news, &self.told)
         {
             return Ok(Step::Wait);
         }

@@ -94,7 +94,7 @@ impl World {
 
     fn task_news(&mut self, index: usize, event: TaskEvent) {
         match event {
-            TaskEvent::Meta(_) => {}
+            TaskEvent::Meta(_) | TaskEvent::Current => {}
             TaskEvent::Restarted => {
                 self.note("anew", index, 0);
                 self.nodes[index].kept.clear();

@@ -116,7 +116,16 @@ impl Table {
     }
 
     fn tell_failed(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
-        for peer in self.registrants.wanting() {
+        self.tell_failed_to(cx, failure, self.registrants.wanting());
+    }
+
+    fn tell_failed_to(
+        &mut self,
+        cx: &mut Context<'_>,
+        failure: &SourceFailure,
+        peers: Vec<PeerId>,
+    ) {
+        for peer in peers {
             self.tell(
                 cx,
                 peer,
@@ -133,16 +142,23 @@ impl Table {
 
     /// Ends the waiting of registrants when blocks are unread, nobody reads and nobody may.
     pub(super) fn fail_if_hopeless(&mut self, cx: &mut Context<'_>) {
-        let lacking = self.leases.meta.is_none()
-            || self
-                .registrants
-                .values()
-                .any(|known| known.wants && self.leases.has_unread_for(known));
-        let reader_left = self
+        // Who wants a part that has been read waits for peers, and reads for nobody else.
+        let lacking: Vec<PeerId> = self
             .registrants
-            .values()
-            .any(|known| known.wants && known.can_read);
-        if self.role != Role::Granting || reader_left || !self.leases.out.is_empty() || !lacking {
+            .iter()
+            .filter(|(_, known)| known.wants && self.leases.has_unread_for(known))
+            .map(|(peer, _)| *peer)
+            .collect();
+        let reads = |peer| {
+            self.registrants
+                .get(peer)
+                .is_some_and(|known| known.can_read)
+        };
+        if self.role != Role::Granting
+            || lacking.is_empty()
+            || lacking.iter().any(reads)
+            || !self.leases.out.is_empty()
+        {
             return;
         }
         let nobody = || SourceFailure::Final {
@@ -158,7 +174,7 @@ impl Table {
             }
             Some(failure) => self.give_up(cx, &failure),
             // No verdict on the source: whoever comes next may read it.
-            None => self.tell_failed(cx, &nobody()),
+            None => self.tell_failed_to(cx, &nobody(), lacking),
         }
     }
 

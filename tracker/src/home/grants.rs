@@ -1,5 +1,7 @@
 //! Who is given a lease on the source, and when.
 
+use std::time::Duration;
+
 use dfnode_gossip::{Now, PeerId};
 
 use super::leases::lease_start;
@@ -11,6 +13,10 @@ use crate::message::{Extent, Lease, LeaseEnd, LeaseReport, Outcome};
 
 /// Below this many registrants each may read two extents at once, so that a lone node does not wait for the source.
 const FEW_REGISTRANTS: usize = 8;
+
+/// How long the search for somebody to read is not repeated after it found nobody, where parts alone are wanted. Who
+/// registers is served at once all the same.
+const FUTILE_PAUSE: Duration = Duration::from_millis(100);
 
 /// How hard a task may press its source.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +34,7 @@ impl Table {
         to: PeerId,
     ) -> Option<Lease> {
         let known = self.registrants.get(&to)?;
-        if self.role != Role::Granting || !known.may_read() || !self.is_reader(&to) {
+        if self.role != Role::Granting || !known.may_read() {
             return None;
         }
         let leases = &self.leases;
@@ -39,11 +45,12 @@ impl Table {
             return None;
         }
         let extent = match &leases.meta {
-            None if leases.out.is_empty() => Extent::Probe,
-            None => return None,
             Some(meta) if self.must_validate(cx.now, known) => {
                 Extent::Validate { meta: meta.clone() }
             }
+            _ if !self.is_reader(&to) => return None,
+            None if leases.out.is_empty() => Extent::Probe,
+            None => return None,
             Some(meta) => {
                 if !self.may_read_on(&to, meta.layout.blocks_per_piece()) {
                     return None;
@@ -115,12 +122,26 @@ impl Table {
         {
             return;
         }
+        // Where parts alone are wanted the rest stays unread for ever, and each look at all who wait costs as much as
+        // they want parts.
+        let wants_all = self
+            .registrants
+            .values()
+            .any(|known| known.wants && known.wants_all());
+        if !wants_all && self.futile_until.is_some_and(|at| cx.now < at) {
+            return;
+        }
         let mut eligible: Vec<(usize, u64, PeerId)> = self
             .registrants
             .iter()
-            .filter(|(peer, known)| known.may_read() && self.is_reader(peer))
+            .filter(|(peer, known)| {
+                known.may_read()
+                    && self.is_reader(peer)
+                    && (known.wants_all() || self.leases.has_unread_for(known))
+            })
             .map(|(peer, _)| (self.leases.held_by(peer), cx.chance.next(), *peer))
             .collect();
+        self.futile_until = eligible.is_empty().then(|| cx.now + FUTILE_PAUSE);
         eligible.sort_unstable();
         for (_, _, peer) in eligible {
             if self.leases.out.len() >= rules.readers || !self.leases.has_work() {

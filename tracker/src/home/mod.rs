@@ -80,6 +80,7 @@ impl Homes {
         }
         if self.bytes() >= MAX_TABLE_BYTES {
             (register.holds, register.nearby) = (Holds::Nothing, Holds::Nothing);
+            register.parts = Vec::new();
         }
         let table = self
             .tables

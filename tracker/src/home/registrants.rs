@@ -11,6 +11,8 @@ use crate::context::Chance;
 use crate::meta::Meta;
 use crate::scope::Scope;
 
+/// Who does not say for so long that no block comes, got some.
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 /// Peers that announce one task by gossip.
 const MAX_ANNOUNCERS: usize = 16;
 
@@ -71,6 +73,12 @@ impl Registrant {
     /// Whether it wants the whole file.
     pub(super) const fn wants_all(&self) -> bool {
         matches!(self.scope, Scope::Whole)
+    }
+
+    /// Whether it said a moment ago that no block comes.
+    pub(super) fn stalls(&self, now: Now) -> bool {
+        self.stalled
+            .is_some_and(|(_, last)| now.saturating_since(last) < AGAIN)
     }
 
     /// The blocks that it does not want of a version.

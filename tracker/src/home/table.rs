@@ -57,6 +57,8 @@ pub(super) struct Table {
     pub(super) census_until: Option<Now>,
     pub(super) census_ended: Option<Now>,
     pub(super) copy_at: Option<Now>,
+    /// Until when nobody is looked for who could read.
+    pub(super) futile_until: Option<Now>,
 }
 
 impl Table {
@@ -71,6 +73,7 @@ impl Table {
             census_until: None,
             census_ended: None,
             copy_at: None,
+            futile_until: None,
         }
     }
 
@@ -143,7 +146,11 @@ impl Table {
         if stalled {
             self.look_after_zone(cx, rules, from);
             self.begin_census(cx, &from);
-            if self.leases.meta.is_none() && holders.is_empty() {
+            let lacks = self
+                .registrants
+                .get(&from)
+                .is_some_and(|known| !known.can_read && self.leases.has_unread_for(known));
+            if holders.is_empty() && lacks {
                 self.fail_if_hopeless(cx);
             }
         }
@@ -249,9 +256,14 @@ impl Table {
             .map(|known| known.holds().clone())
             .unwrap_or_default();
         let isolated = cx.isolated;
+        // Who waits in vain is named holders in other zones: what it lacks may lie with nobody who brings it across.
+        let waits = self
+            .registrants
+            .get(&to)
+            .is_some_and(|known| known.stalls(cx.now));
         let looked_at = match self.zones.around(&to) {
-            Some(zone) => some_of(zone, cx.chance, LOOKED_AT),
-            None => self.registrants.some(cx.chance, LOOKED_AT),
+            Some(zone) if !waits => some_of(zone, cx.chance, LOOKED_AT),
+            Some(_) | None => self.registrants.some(cx.chance, LOOKED_AT),
         };
         let mut ranked: Vec<(bool, u32, u64, PeerId)> = looked_at
             .into_iter()
@@ -280,7 +292,8 @@ impl Table {
         chosen.extend(rest.into_iter().map(|(.., peer)| peer));
         chosen.truncate(MAX_PEERS_NAMED);
         for holder in holders {
-            let near = !self.zones.are_several() || self.zones.are_together(cx, holder, &to);
+            let near =
+                waits || !self.zones.are_several() || self.zones.are_together(cx, holder, &to);
             if near && chosen.len() < MAX_PEERS_NAMED && *holder != to && !chosen.contains(holder) {
                 chosen.push(*holder);
             }

@@ -11,6 +11,7 @@ use dfnode_gossip::{Now, PeerId, Zone};
 
 use super::census::{FRESH, REPORT_PATIENCE};
 use super::grants::SourceRules;
+use super::registrants::AGAIN;
 use super::table::{Role, Table};
 use crate::context::Context;
 use crate::message::{Border, Message, Outcome, PeerRef};
@@ -21,8 +22,6 @@ const INLETS: usize = 6;
 const OUTSIDE: usize = 12;
 /// Who got nothing for so long although its zone has inlets takes the place of one.
 const HOPELESS: Duration = Duration::from_secs(10);
-/// Who does not say for so long that no block comes, got some.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// The registrants of one zone.
 #[derive(Debug, Default)]
@@ -345,7 +344,10 @@ impl Table {
             .filter(|(_, last)| now.saturating_since(*last) < AGAIN)
             .map_or(now, |(since, _)| since);
         known.stalled = Some((since, now));
-        if now.saturating_since(since) < HOPELESS || self.zones.is_inlet(&from) {
+        if now.saturating_since(since) < HOPELESS
+            || self.zones.is_inlet(&from)
+            || self.worth(cx, &from) == Worth::Nothing
+        {
             return;
         }
         let Some(here) = self.zones.by_name.get_mut(&zone) else {

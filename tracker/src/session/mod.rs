@@ -198,15 +198,12 @@ impl Session {
     }
 
     /// A local caller wants a part of the task, or with `None` the whole; the first forgets what others once wanted.
-    pub(crate) fn want_part(&mut self, now: Now, part: Option<Part>, is_first: bool) {
+    pub(crate) fn want_part(&mut self, part: Option<Part>, is_first: bool) {
         if is_first {
             self.scope = Scope::Parts(Vec::new());
         }
         self.scope.add(part);
         self.bound();
-        if part.is_some() {
-            self.last_gain = now;
-        }
     }
 
     /// Finds out which blocks are outside of what callers want, as far as the length is known.

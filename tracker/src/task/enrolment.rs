@@ -173,7 +173,7 @@ impl Task {
             // The home names a version only while it holds it to be current.
             self.adopt_meta(cx, meta);
             if self.heard {
-                self.note_current(cx.now);
+                self.note_current(cx);
             }
         }
         if let Some(lease) = lease {

@@ -117,8 +117,11 @@ impl Task {
     }
 
     pub(crate) fn register(&mut self, cx: &mut Context<'_>, wish: Wish) {
-        self.session
-            .want_part(cx.now, wish.part, self.wish.is_none());
+        let waited = self.waits();
+        self.session.want_part(wish.part, self.wish.is_none());
+        if !waited {
+            self.session.last_gain = cx.now;
+        }
         let merged = self.wish.map_or(wish, |old| Wish {
             part: wish.part,
             can_read: old.can_read || wish.can_read,
@@ -136,7 +139,10 @@ impl Task {
             .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age)
             || wish.named.is_some();
         self.heard = false;
-        self.current = fresh;
+        self.current = false;
+        if fresh {
+            self.be_current(cx);
+        }
         self.complete_told = false;
         if self.session.is_complete() && fresh && self.may_take() {
             self.finish(cx);

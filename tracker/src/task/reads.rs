@@ -109,7 +109,7 @@ impl Task {
             }
             self.proven = Some(meta.version);
             self.adopt_meta(cx, meta);
-            self.note_current(cx.now);
+            self.note_current(cx);
             self.sync_reading();
             self.report(cx, lease, None);
             if self.is_needless(lease) {
@@ -277,7 +277,7 @@ impl Task {
                 }
                 self.proven = version.or(self.proven);
                 if purpose != Purpose::Arbitration {
-                    self.note_current(cx.now);
+                    self.note_current(cx);
                 }
                 self.end_read(cx, lease, Some(LeaseEnd::Done));
                 self.after_read(cx, purpose);

@@ -1,6 +1,6 @@
 //! Which version of its content a task is about, and whether its callers may have it.
 
-use dfnode_gossip::{EventKind, Now, Subject};
+use dfnode_gossip::{EventKind, Subject};
 
 use super::Task;
 use crate::blocks::BlockSet;
@@ -42,9 +42,16 @@ impl Task {
     }
 
     /// The home or the source itself shows that the version is what the source has.
-    pub(super) const fn note_current(&mut self, now: Now) {
-        self.validated = Some(now);
-        self.current = true;
+    pub(super) fn note_current(&mut self, cx: &mut Context<'_>) {
+        self.validated = Some(cx.now);
+        self.be_current(cx);
+    }
+
+    /// Tells callers once that what is here may be shown to the newest of them.
+    pub(super) fn be_current(&mut self, cx: &mut Context<'_>) {
+        if !std::mem::replace(&mut self.current, true) && self.wish.is_some() {
+            self.tell(cx, TaskEvent::Current);
+        }
     }
 
     /// Asks the source itself whether these callers may have the version, if nothing else shows it.
