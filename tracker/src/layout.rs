@@ -11,6 +11,8 @@ const MIB: u64 = 1024 * KIB;
 
 /// The smallest block: below it, messages cost more than the finer grain gains.
 pub const MIN_BLOCK_BYTES: u32 = 32 * 1024;
+/// Blocks of small files are not larger than this, so that a file has the more of them the longer it is.
+const USUAL_BLOCK_BYTES: u64 = 256 * KIB;
 /// The largest block, and so the largest buffer that a peer's stream can fill.
 pub const MAX_BLOCK_BYTES: u32 = 4 * 1024 * 1024;
 /// The largest piece, from the seeds' rule.
@@ -30,9 +32,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Cuts `length` bytes: pieces by the seeds' rule, blocks so that a file has about 640 to 1,280.
+    /// Cuts `length` bytes: pieces by the seeds' rule; blocks so that a small file has about 320 to 640, and one whose
+    /// blocks would be larger than 256 KiB about 640 to 1,280.
     ///
-    /// With fewer blocks a swarm waits for whole blocks at each hop; with more, messages outweigh the gain.
+    /// With fewer blocks a swarm waits for whole blocks at each hop; with more, what each costs (messages, hand-overs
+    /// between threads, a signature) outweighs the gain. A host whose processors are the limit feels it first.
     /// Returns `None` if the file would have more than [`MAX_BLOCKS`].
     pub fn of_length(length: u64) -> Option<Self> {
         let piece_bytes = if length <= 200 * MIB {
@@ -40,8 +44,10 @@ impl Layout {
         } else {
             (length / (100 * MIB) * MIB + 2 * MIB).min(u64::from(MAX_PIECE_BYTES))
         };
-        let target = (length / 640).max(1);
-        let block_bytes = (1_u64 << target.ilog2())
+        let power = |target: u64| 1_u64 << target.max(1).ilog2();
+        let block_bytes = power(length / 320)
+            .min(USUAL_BLOCK_BYTES)
+            .max(power(length / 640))
             .clamp(u64::from(MIN_BLOCK_BYTES), u64::from(MAX_BLOCK_BYTES))
             .min(piece_bytes);
         let layout = Self {
@@ -179,7 +185,8 @@ mod tests {
         };
         assert_eq!(cut(0), (4 << 20, 32 << 10));
         assert_eq!(cut(20_000_000), (4 << 20, 32 << 10));
-        assert_eq!(cut(100_000_000), (4 << 20, 128 << 10));
+        assert_eq!(cut(42_200_000), (4 << 20, 128 << 10));
+        assert_eq!(cut(100_000_000), (4 << 20, 256 << 10));
         assert_eq!(cut(200_000_000), (4 << 20, 256 << 10));
         assert_eq!(cut(1 << 30), (12 << 20, 1 << 20));
         assert_eq!(cut(20_000_000_000), (15 << 20, 4 << 20));

@@ -9,7 +9,8 @@ use crate::ids::{BlockDigest, BlockIndex, VersionId};
 use crate::message::{Extent, Lease};
 use crate::meta::Meta;
 
-/// Digests are signed once so many have come together …
+/// Digests are signed once so many have come together, or half of what is here while that is less: a crowd waits for
+/// the first blocks one by one …
 pub(crate) const SIGN_BLOCKS: usize = 8;
 /// … or the oldest has waited this long.
 const SIGN_DELAY: Duration = Duration::from_millis(10);
@@ -97,12 +98,13 @@ impl Read {
         }
     }
 
-    /// Notes the digest of a block that was read. Returns what is due to be signed.
+    /// Notes the digest of a block that was read, where `held` are here already. Returns what is due to be signed.
     pub(crate) fn block(
         &mut self,
         now: Now,
         block: BlockIndex,
         digest: BlockDigest,
+        held: u32,
     ) -> Option<Unsigned> {
         let follows = u32::try_from(self.unsigned.len())
             .is_ok_and(|count| self.unsigned_first.0 + count == block.0);
@@ -118,7 +120,7 @@ impl Read {
         self.unsigned.push(digest);
         self.done_to = self.done_to.max(block.0.saturating_add(1));
         cut.or_else(|| {
-            if self.unsigned.len() >= SIGN_BLOCKS {
+            if self.unsigned.len() >= SIGN_BLOCKS.min(1 + held as usize / 2) {
                 self.take_unsigned()
             } else {
                 None

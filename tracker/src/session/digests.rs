@@ -12,7 +12,7 @@ use super::Session;
 use super::neighbour::Declined;
 use crate::blocks::BlockSet;
 use crate::context::Context;
-use crate::ledger::{BadBatch, BatchIndex};
+use crate::ledger::{BadBatch, BatchIndex, Came};
 use crate::message::{AskDigests, Batches, Message, SignedBatch};
 use crate::output::{BlameReason, Output};
 use crate::wire::{MAX_ASKED_RUNS, MAX_BATCHES};
@@ -44,7 +44,12 @@ impl Session {
                 continue;
             }
             let signer = batch.signer;
-            match self.ledger.add((&task, &version), blocks, batch, cx.verify) {
+            let came = if signer == from {
+                Came::FromSigner
+            } else {
+                Came::ByAnother(cx.verify)
+            };
+            match self.ledger.add((&task, &version), blocks, batch, came) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
                     if let Some(known) = self.peers.get_mut(&from) {
@@ -191,8 +196,12 @@ impl Session {
         };
         let mut unsent = Vec::new();
         for index in batches {
-            if known.batches.insert(*index) {
-                unsent.extend(self.ledger.batch(*index).cloned());
+            if !known.batches.insert(*index) {
+                continue;
+            }
+            match self.ledger.proven(&self.task, *index, cx.verify) {
+                Ok(batch) => unsent.extend(batch.cloned()),
+                Err(signer) => cx.blame(signer, BlameReason::FalseDigest),
             }
         }
         for batches in unsent.chunks(MAX_BATCHES) {

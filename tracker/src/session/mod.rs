@@ -230,6 +230,15 @@ impl Session {
         self.tell_all(cx, None);
     }
 
+    /// A batch that was stored: it may have come from its signer, and never been checked.
+    pub(crate) fn enter_stored(&mut self, cx: &Context<'_>, batch: SignedBatch) {
+        if batch.signer == cx.view.me() {
+            self.enter_own(batch);
+        } else {
+            self.ledger.enter_unproven(batch);
+        }
+    }
+
     /// A batch that this node signed, or had signed before it was started.
     pub(crate) fn enter_own(&mut self, batch: SignedBatch) {
         self.signs = true;

@@ -13,7 +13,9 @@ use crate::context::Context;
 use crate::ids::{BlockIndex, VersionId};
 use crate::message::{Have, Message};
 
-/// News of blocks wait this long for company.
+/// The first blocks that a node holds are told one by one, …
+const PROMPT: u32 = 16;
+/// … and news of further ones wait this long for company.
 const HAVE_BATCH: Duration = Duration::from_millis(5);
 /// News that a neighbour can do without for now wait this long.
 const IDLE_NEWS: Duration = Duration::from_millis(40);
@@ -74,8 +76,8 @@ impl Session {
             self.flush(cx);
             return;
         }
-        // With few blocks in all, each is news enough to be told at once.
-        let wait = if self.blocks().is_some_and(|blocks| blocks <= 16) {
+        // While few blocks are here, each is news enough to be told at once: a crowd that starts waits at every hop.
+        let wait = if self.have.len() <= PROMPT {
             Duration::ZERO
         } else {
             HAVE_BATCH

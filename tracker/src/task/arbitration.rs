@@ -92,6 +92,6 @@ impl Task {
         });
         self.reads
             .get_mut(&lease)
-            .and_then(|read| read.block(cx.now, block, digest))
+            .and_then(|read| read.block(cx.now, block, digest, self.session.have.len()))
     }
 }

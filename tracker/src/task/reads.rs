@@ -194,7 +194,7 @@ impl Task {
             read.done_to = read.done_to.max(block.0.saturating_add(1));
             None
         } else {
-            read.block(cx.now, block, digest)
+            read.block(cx.now, block, digest, self.session.have.len())
         };
         self.session.reading.remove(block);
         if self.session.have.contains(block) {
