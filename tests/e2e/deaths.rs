@@ -30,7 +30,7 @@ fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 /// The hosts that read from the source right now: those with a connection to its port.
-fn readers(lab: &Lab) -> BTreeSet<String> {
+pub(crate) fn readers(lab: &Lab) -> BTreeSet<String> {
     let mut sockets = lab.source().command("ss");
     let listed = sockets
         .args(["-Htn", "state", "established", "sport = :80"])

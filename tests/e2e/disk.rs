@@ -1,7 +1,7 @@
 //! Disks that are full, small, read-only or taken.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,37 +21,37 @@ const GIVEN_UP_BYTES: u64 = 2 * 4 * 1024 * 1024;
 const XFS_BYTES: u64 = 1 << 30;
 
 /// A file system of its own; unmounted on drop.
-pub(crate) struct Disk<'host>(&'host Path);
+pub(crate) struct Disk(PathBuf);
 
-impl<'host> Disk<'host> {
+impl Disk {
     /// One of a few megabytes.
-    pub(crate) fn small(path: &'host Path, mebibytes: usize) -> Self {
+    pub(crate) fn small(path: &Path, mebibytes: usize) -> Self {
         fs::create_dir_all(path).unwrap();
         let size = format!("size={mebibytes}m");
         run_mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], path);
-        Self(path)
+        Self(path.to_owned())
     }
 
     /// One where files can share what they hold, made in the file `image`.
-    fn sharing(path: &'host Path, image: &Path) -> Self {
+    fn sharing(path: &Path, image: &Path) -> Self {
         fs::create_dir_all(path).unwrap();
         File::create(image).unwrap().set_len(XFS_BYTES).unwrap();
         let made = Command::new("mkfs.xfs").arg("-q").arg(image).status();
         assert!(made.unwrap().success());
         run_mount(&["-o", "loop", &image.to_string_lossy()], path);
-        Self(path)
+        Self(path.to_owned())
     }
 
     fn used_bytes(&self) -> u64 {
-        let found = rustix::fs::statvfs(self.0).unwrap();
+        let found = rustix::fs::statvfs(&self.0).unwrap();
         (found.f_blocks - found.f_bfree) * found.f_frsize
     }
 }
 
-impl Drop for Disk<'_> {
+impl Drop for Disk {
     fn drop(&mut self) {
         // Lazily: a node that is about to be killed may still have files open there.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -20,6 +20,8 @@ mod disk;
 mod engines;
 mod engines_themselves;
 mod fault_source;
+#[path = "../faults/mod.rs"]
+mod faults;
 mod files;
 mod guarded;
 mod http;

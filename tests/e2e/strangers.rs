@@ -14,9 +14,9 @@ use crate::origin::Origin;
 /// The exit code for a key that is missing or not the cluster's.
 const KEY_PROBLEM: i32 = 9;
 /// The port on which nodes talk.
-const PEER_PORT: u16 = 65000;
+pub(crate) const PEER_PORT: u16 = 65000;
 /// Tells this binary to send garbage: `ADDRESS:PORT`.
-const GARBAGE_TO: &str = "DFNODE_E2E_GARBAGE_TO";
+pub(crate) const GARBAGE_TO: &str = "DFNODE_E2E_GARBAGE_TO";
 const GARBAGE_PACKETS: u64 = 20_000;
 /// What a node's memory may grow by, whatever it is sent.
 const GROWTH_BYTES: u64 = 16 * 1024 * 1024;

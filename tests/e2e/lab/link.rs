@@ -41,7 +41,7 @@ impl Shape {
         netns.ip(&["link", "set", device, "gso_max_size", SEGMENT_BYTES]);
         #[rustfmt::skip]
         netns.tc(&[
-            "qdisc", "add", "dev", device, "root", "tbf",
+            "qdisc", "replace", "dev", device, "root", "tbf",
             "rate", &format!("{mbit}mbit"), "burst", &burst.to_string(), "latency", QUEUE_MS,
         ]);
     }
@@ -114,6 +114,12 @@ pub(super) fn plug(
     shape.apply(switch, port);
     switch.ip(&["link", "set", port, "master", BRIDGE, "up"]);
     host.ip(&["link", "set", HOST_SIDE, "up"]);
+}
+
+/// Gives the link between `host` and the switch's `port` another rate, both ways.
+pub(super) fn reshape(host: &Netns, switch: &Netns, port: &str, shape: Shape) {
+    shape.apply(host, HOST_SIDE);
+    shape.apply(switch, port);
 }
 
 /// Reads the counters of the host's link.

@@ -45,7 +45,7 @@ pub(crate) struct Lab {
     hosts: Vec<Host>,
     source: Host,
     // Dropped after the hosts: their links end here.
-    _switch: Netns,
+    switch: Netns,
     dir: tempfile::TempDir,
 }
 
@@ -69,7 +69,7 @@ impl Lab {
                 .map(|place| plug(&peer_name(place), FIRST_HOST + place, link))
                 .collect(),
             source: plug("source", SOURCE_PLACE, source_link),
-            _switch: switch,
+            switch,
             dir,
         };
         lab.publish_names();
@@ -84,6 +84,12 @@ impl Lab {
     /// The host that origins run on.
     pub(crate) fn source(&self) -> &Host {
         &self.source
+    }
+
+    /// Gives the link of the host of that number another rate.
+    pub(crate) fn reshape(&self, place: usize, shape: Shape) {
+        let host = &self.hosts[place];
+        link::reshape(&host.netns, &self.switch, &host.port, shape);
     }
 
     /// A folder that lives as long as the lab.
@@ -160,6 +166,8 @@ pub(crate) struct Host {
     v4: Ipv4Addr,
     v6: Ipv6Addr,
     dir: PathBuf,
+    /// The switch's end of its cable.
+    port: String,
     machine: Option<Machine>,
 }
 
@@ -176,7 +184,8 @@ impl Host {
         let [high, low] = place.to_be_bytes();
         let v4 = Ipv4Addr::new(10, 99, high, low);
         let v6 = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, place);
-        link::plug(&netns, switch, &format!("p{place}"), v4, v6, shape);
+        let port = format!("p{place}");
+        link::plug(&netns, switch, &port, v4, v6, shape);
         let dir = dir.join(tag);
         fs::create_dir(&dir).unwrap();
         let name = if place == SOURCE_PLACE {
@@ -190,6 +199,7 @@ impl Host {
             v4,
             v6,
             dir,
+            port,
             machine: None,
         }
     }
@@ -226,6 +236,13 @@ impl Host {
     /// What this host's link has carried so far, Ethernet headers included.
     pub(crate) fn counters(&self) -> Counters {
         link::counters(&self.netns)
+    }
+
+    /// The longest packet that this host sends.
+    pub(crate) fn set_mtu(&self, bytes: u16) {
+        let bytes = bytes.to_string();
+        self.netns
+            .ip(&["link", "set", link::HOST_SIDE, "mtu", &bytes]);
     }
 
     /// Pulls the cable, or plugs it in again.

@@ -149,7 +149,12 @@ impl Session {
         if self.inlet.inlets.is_empty() && !starved {
             return None;
         }
-        let near = self.held(now, false);
+        // What those within the zone say they hold may be a lie, or gone with them.
+        let near = if starved {
+            BlockSet::new()
+        } else {
+            self.held(now, false)
+        };
         let free: BlockSet = theirs
             .sieve(
                 [self.ledger.known()],
@@ -242,12 +247,16 @@ impl Session {
     }
 
     /// Whether we hold more that nobody in a neighbour's zone is known to have than what is on its way there already.
-    pub(super) fn has_use_across(&self, peer: &Neighbour) -> bool {
+    ///
+    /// Who gets nothing for long is not told to ask within its zone: what the others there say they hold may be a lie, or
+    /// gone with them.
+    pub(super) fn has_use_across(&self, now: Now, peer: &Neighbour) -> bool {
+        let starved = now.saturating_since(peer.grew) >= self.border_patience(now, STARVED);
         let mut theirs = peer.have.clone();
         let mut out = 0;
         for other in self.peers.values().filter(|other| other.zone == peer.zone) {
             out += other.uploads.len();
-            if other.is_partner() {
+            if other.is_partner() && !starved {
                 theirs.unite(&other.have);
             }
         }

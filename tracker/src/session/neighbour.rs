@@ -88,6 +88,8 @@ pub(super) struct Neighbour {
     /// Since when news is kept back from it.
     pub(super) untold_since: Option<Now>,
     pub(super) last_heard: Now,
+    /// When it last told of a further block.
+    pub(super) grew: Now,
     /// When bytes of a block last came from it.
     pub(super) last_flow: Now,
     /// Silent for too long: not counted on until it speaks again.
@@ -114,6 +116,7 @@ impl Neighbour {
             told: 0,
             untold_since: None,
             last_heard: now,
+            grew: now,
             last_flow: now,
             silent: false,
         }

@@ -44,6 +44,7 @@ impl Session {
         known.wants = have.wants;
         for block in blocks.iter() {
             if known.have.insert(block) {
+                known.grew = cx.now;
                 self.counts.up(block);
             }
         }

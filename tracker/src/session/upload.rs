@@ -104,7 +104,7 @@ impl Session {
             let better = best
                 .as_ref()
                 .is_none_or(|best| (key.0, key.1, key.2) < (best.0, best.1, best.2));
-            if better && self.has_use_for(peer) {
+            if better && self.has_use_for(cx.now, peer) {
                 best = Some(key);
             }
         }
@@ -112,9 +112,9 @@ impl Session {
     }
 
     /// Whether we hold more that it lacks than what is on its way to it already.
-    fn has_use_for(&self, peer: &Neighbour) -> bool {
+    fn has_use_for(&self, now: Now, peer: &Neighbour) -> bool {
         if peer.far {
-            return self.has_use_across(peer);
+            return self.has_use_across(now, peer);
         }
         let out = peer.uploads.len();
         self.have

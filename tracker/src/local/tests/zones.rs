@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cluster::{Cluster, bytes, task};
-use crate::message::{Message, Outcome};
+use crate::message::{Have, Message, Outcome};
 use crate::output::Output;
 use crate::tracker::{PieceReport, Tracker};
 
@@ -182,6 +182,39 @@ fn when_inlets_die_the_rest_of_their_zone_gets_everything() {
         .collect();
     let (cluster, _) = crowd(&ZONES, &dies, Duration::from_secs(15));
     for node in (0..8).filter(|node| !dies.contains(node)) {
+        assert_eq!(cluster.completions(node), 1, "node {node}");
+    }
+}
+
+#[test]
+fn who_claims_all_blocks_and_gives_none_does_not_cut_its_zone_off() {
+    let (mut cluster, _) = crowd(&ZONES, &[], Duration::ZERO);
+    let reader = cluster.reads()[0].1;
+    let home = cluster.by_rank()[0];
+    let liar = (0..8)
+        .find(|node| ZONES[*node] != ZONES[reader] && *node != home)
+        .expect("four of them");
+    let claim = Message::Have(Have {
+        task: task(),
+        version: cluster.version(reader),
+        runs: std::iter::once(0..92).collect(),
+        length: None,
+        wants: false,
+    });
+    let (now, name) = (cluster.now, cluster.peer(liar));
+    for node in (0..8).filter(|node| *node != liar) {
+        cluster.nodes[node]
+            .handle_message(now, name, claim.clone())
+            .expect("no such thing can be seen in it");
+    }
+    cluster.dead.insert(liar);
+    cluster.settle();
+    let mut seen = 0;
+    for _ in 0..4_000 {
+        carry(&mut cluster, &ZONES, &mut seen);
+        cluster.pass(Duration::from_millis(5));
+    }
+    for node in (0..8).filter(|node| *node != liar) {
         assert_eq!(cluster.completions(node), 1, "node {node}");
     }
 }
