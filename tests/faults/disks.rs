@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::Fault;
 use super::scene::{LENGTH, Scene};
+use super::{Fault, ITS_OWN};
 use crate::crowd::output;
 use crate::disk::Disk;
 use crate::files::sha256_of;
@@ -49,7 +49,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 LENGTH / (4 << 20),
             ))
         })
-        .copies(2.2)
+        .copies(ITS_OWN)
         .late(8),
         Fault::new(
             "disk-fills",
@@ -63,7 +63,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 vec![1; 80 << 20],
             );
         })
-        .copies(2.2)
+        .copies(ITS_OWN)
         .late(8),
         Fault::new(
             "cache-altered",

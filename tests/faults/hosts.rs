@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Fault;
 use super::scene::{HOSTS, Scene};
+use super::{Fault, ITS_OWN, ONE_COPY, UNDER_WAY};
 
 /// Longer than every patience of a session, shorter than the detector's.
 const A_WHILE: Duration = Duration::from_secs(3);
@@ -24,18 +24,18 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::new("one-dies", "a host loses power")
             .strikes(|scene| scene.kill_host(5))
             .struck(&[5])
-            .copies(1.35),
+            .copies(ONE_COPY + UNDER_WAY),
         Fault::new("two-die", "two hosts lose power at once")
             .strikes(|scene| {
                 scene.kill_host(4);
                 scene.kill_host(5);
             })
             .struck(&[4, 5])
-            .copies(1.6),
+            .copies(ONE_COPY + 2.0 * UNDER_WAY),
         Fault::new("half-dies", "half of the hosts lose power at once")
             .strikes(|scene| (3..HOSTS).for_each(|place| scene.kill_host(place)))
             .struck(&[3, 4, 5])
-            .copies(1.9)
+            .copies(ITS_OWN)
             .late(6),
         Fault::new(
             "readers-die",
@@ -48,22 +48,22 @@ pub(super) fn faults() -> Vec<Fault> {
                 .take(2)
                 .for_each(|place| scene.kill_host(place));
         })
-        .copies(1.6)
+        .copies(ONE_COPY + 2.0 * UNDER_WAY)
         .late(6),
         Fault::new("first-dies", "the host that all others joined loses power")
             .strikes(|scene| scene.kill_host(0))
             .struck(&[0])
-            .copies(1.35),
+            .copies(ONE_COPY + UNDER_WAY),
         Fault::new("daemon-dies", "a daemon is killed under its client")
             .strikes(|scene| scene.cluster.node_mut(3).kill())
-            .copies(1.9)
+            .copies(ITS_OWN)
             .late(8),
         Fault::new(
             "daemon-restarts",
             "a daemon is killed and started again under its client",
         )
         .strikes(|scene| restart(scene, 3))
-        .copies(1.9)
+        .copies(ITS_OWN)
         .late(8),
         Fault::new(
             "rolling-restart",
@@ -84,7 +84,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 thread::sleep(A_WHILE);
                 scene.signal(3, Signal::CONT);
             })
-            .copies(1.35)
+            .copies(ONE_COPY + UNDER_WAY)
             .late(6)
             .small(),
         Fault::new(
@@ -96,7 +96,7 @@ pub(super) fn faults() -> Vec<Fault> {
             scene.kill_get(5);
         })
         .struck(&[5])
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .then(|scene| scene.signal(5, Signal::CONT)),
         Fault::new("client-dies", "a client is killed")
             .strikes(|scene| scene.kill_get(4))
@@ -114,7 +114,7 @@ pub(super) fn faults() -> Vec<Fault> {
             scene.cluster.node_mut(5).start_and_wait();
             scene.start_get(5);
         })
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(6),
     ]
 }

@@ -3,8 +3,8 @@
 use std::env;
 use std::process::Command;
 
-use super::Fault;
 use super::scene::Scene;
+use super::{Fault, ITS_OWN};
 use crate::cluster::{self, dfnode};
 use crate::lab::Process;
 use crate::strangers::{GARBAGE_TO, PEER_PORT};
@@ -22,7 +22,7 @@ pub(super) fn faults() -> Vec<Fault> {
     vec![
         Fault::new("flips", "a member alters what it relays")
             .lies("flip-relay")
-            .copies(1.35)
+            .copies(ITS_OWN)
             .late(8),
         Fault::new(
             "signs-wrong",
@@ -31,7 +31,7 @@ pub(super) fn faults() -> Vec<Fault> {
         .lies("sign-wrong")
         .with(|scene| vec!["--digest".to_owned(), scene.digest()])
         .struck(&[1])
-        .copies(2.2)
+        .copies(4.5)
         .late(15),
         Fault::new(
             "garbage",

@@ -31,6 +31,10 @@ const ROWS: &str = "DFNODE_FAULTS";
 const NONE: &str = "none";
 /// What may leave the source, headers included, where the fault costs it nothing.
 const ONE_COPY: f64 = 1.08;
+/// What one host may have under way at the source when it dies: two extents of 4 MiB.
+const UNDER_WAY: f64 = 0.42;
+/// The same, and the copy of a host that must fetch all by itself.
+const ITS_OWN: f64 = ONE_COPY + UNDER_WAY + 1.0;
 /// How much later the last host may be, where the fault gives no reason for more.
 const SOON: Duration = Duration::from_secs(4);
 

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use super::Fault;
 use super::scene::{HOSTS, Scene};
+use super::{Fault, ITS_OWN, ONE_COPY, UNDER_WAY};
 use crate::lab::{Host, Shape};
 
 const OUTAGE: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 thread::sleep(OUTAGE);
                 scene.host(4).set_link_up(true);
             })
-            .copies(1.35)
+            .copies(ONE_COPY + UNDER_WAY)
             .late(8),
         Fault::new(
             "partition",
@@ -75,7 +75,7 @@ pub(super) fn faults() -> Vec<Fault> {
             thread::sleep(Duration::from_secs(4));
             heal(scene);
         })
-        .copies(2.2)
+        .copies(ITS_OWN)
         .late(10)
         .small(),
         Fault::new(
@@ -83,11 +83,11 @@ pub(super) fn faults() -> Vec<Fault> {
             "three hosts and three do not reach each other any more",
         )
         .strikes(|scene| part(scene, HOSTS / 2))
-        .copies(2.2)
+        .copies(ITS_OWN)
         .late(12),
         Fault::new("alone", "a host reaches the source and no other host")
             .strikes(|scene| part(scene, 1))
-            .copies(2.2)
+            .copies(ITS_OWN)
             .late(12),
         Fault::new("loss-5", "every host loses 5 % of what it is sent")
             .strikes(|scene| scene.lab.hosts().iter().for_each(|host| lose(host, "0.05")))
@@ -95,7 +95,7 @@ pub(super) fn faults() -> Vec<Fault> {
             .late(15),
         Fault::new("loss-30", "one host loses 30 % of what it is sent")
             .strikes(|scene| lose(scene.host(4), "0.3"))
-            .copies(1.35)
+            .copies(ONE_COPY + UNDER_WAY)
             .late(30),
         Fault::new(
             "one-way",
@@ -110,11 +110,11 @@ pub(super) fn faults() -> Vec<Fault> {
             thread::sleep(OUTAGE);
             filter(scene.host(4), &["-F", "OUTPUT"]);
         })
-        .copies(1.6)
+        .copies(ONE_COPY + 2.0 * UNDER_WAY)
         .late(10),
         Fault::new("no-udp", "a firewall drops all UDP of a host from then on")
             .strikes(|scene| filter(scene.host(4), &["-A", "INPUT", "-p", "udp", "-j", "DROP"]))
-            .copies(2.2)
+            .copies(ITS_OWN)
             .late(15),
         Fault::new("slow", "a host's link falls to a tenth of its rate")
             .strikes(|scene| scene.lab.reshape(4, Shape::Mbit(5)))
@@ -124,7 +124,7 @@ pub(super) fn faults() -> Vec<Fault> {
             "a host's link carries no more than 1,280 bytes a packet",
         )
         .strikes(|scene| scene.host(4).set_mtu(1280))
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(8)
         .small(),
         Fault::new(
@@ -136,7 +136,7 @@ pub(super) fn faults() -> Vec<Fault> {
             thread::sleep(OUTAGE);
             scene.lab.source().set_link_up(true);
         })
-        .copies(1.35)
-        .late(10),
+        .copies(ONE_COPY + UNDER_WAY)
+        .late(12),
     ]
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::Fault;
+use super::{Fault, ONE_COPY, UNDER_WAY};
 
 /// The documented exit codes.
 const REFUSED: i32 = 3;
@@ -22,7 +22,7 @@ pub(super) fn faults() -> Vec<Fault> {
             let source = scene.lab.source();
             scene.origin().resume(source);
         })
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(8),
         Fault::new(
             "source-gone",
@@ -35,21 +35,21 @@ pub(super) fn faults() -> Vec<Fault> {
             scene.cluster.node_mut(5).start_and_wait();
             scene.start_get(5);
         })
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(10),
         Fault::at_source(
             "reset",
             "the source resets two answers in their middle",
             "reset?times=2",
         )
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(6),
         Fault::at_source(
             "stall",
             "the source stops two answers in their middle",
             "stall?times=2",
         )
-        .copies(1.35)
+        .copies(ONE_COPY + UNDER_WAY)
         .late(25),
         Fault::at_source(
             "503",

@@ -202,11 +202,11 @@ fn write(
             history.wait_for_slow_line(slice.len());
         }
         if manner == Manner::Chunked {
-            stream.write_all(format!("{:x}\r\n", slice.len()).as_bytes())?;
-        }
-        stream.write_all(slice)?;
-        if manner == Manner::Chunked {
-            stream.write_all(b"\r\n")?;
+            // In one go: small writes of their own would wait for acknowledgements.
+            let head = format!("{:x}\r\n", slice.len());
+            stream.write_all(&[head.as_bytes(), slice, b"\r\n"].concat())?;
+        } else {
+            stream.write_all(slice)?;
         }
         *sent += slice.len();
         history.note_sent(&request.target, slice.len());

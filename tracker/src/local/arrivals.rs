@@ -111,8 +111,9 @@ impl LocalTracker {
 
     /// The store lost a block that it was believed to hold (damage on disk).
     pub fn handle_block_damaged(&mut self, now: Now, id: &TaskId, block: BlockIndex) {
+        let mut cx = context!(self, now);
         if let Some(task) = self.tasks.get_mut(id) {
-            task.lose_block(now, block);
+            task.lose_block(&mut cx, block);
         }
         self.settle(now);
     }

@@ -69,6 +69,7 @@ pub(crate) struct Task {
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
     wrong_blocks: u32,
+    arbitration: arbitration::Arbitration,
     losses: Losses,
 }
 
@@ -92,6 +93,7 @@ impl Task {
             told_length: None,
             complete_told: false,
             wrong_blocks: 0,
+            arbitration: arbitration::Arbitration::default(),
             losses: Losses::default(),
         }
     }
@@ -188,14 +190,24 @@ impl Task {
     }
 
     /// A block that was here is damaged: whoever waits for the task waits for it again, and the home, which goes by
-    /// what it was told, is told otherwise.
-    pub(crate) fn lose_block(&mut self, now: Now, block: BlockIndex) {
+    /// what it was told, is told otherwise. Neighbours cannot take back what they believe to be here, so the
+    /// acquaintance begins anew.
+    pub(crate) fn lose_block(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
         self.session.have.remove(block);
         self.complete_told = false;
         if self.wish.is_some() {
-            self.session.want(now);
+            self.session.want(cx.now);
         }
-        self.registration.hurry(now);
+        self.take_leave(cx);
+        self.registration.hurry(cx.now);
+    }
+
+    fn take_leave(&mut self, cx: &mut Context<'_>) {
+        let partners: Vec<PeerId> = self.session.neighbours().collect();
+        for peer in &partners {
+            cx.send(*peer, Message::Bye(self.id));
+        }
+        self.session.lose_all(cx);
     }
 
     /// Tells callers that every block is here, once.
@@ -278,11 +290,7 @@ impl Task {
         if let Some(home) = self.registration.home() {
             cx.send(home, Message::Leave(self.id));
         }
-        let partners: Vec<PeerId> = self.session.neighbours().collect();
-        for peer in &partners {
-            cx.send(*peer, Message::Bye(self.id));
-        }
-        self.session.lose_all(cx);
+        self.take_leave(cx);
         cx.slots.forget(&self.id);
     }
 

@@ -62,6 +62,31 @@ fn a_block_whose_bytes_are_those_signed_for_is_kept() {
 }
 
 #[test]
+fn a_block_that_is_damaged_later_comes_again_from_a_neighbour() {
+    let (mut cluster, reader, taker) = pair();
+    assert_eq!(report(&mut cluster, reader, taker, bytes(0)), Arrival::Good);
+    let now = cluster.now;
+    let to = cluster.peer(taker);
+    cluster.nodes[reader].handle_block_sent(now, to, &task(), BlockIndex(0), true);
+    cluster.pass(Duration::from_millis(100));
+    let sent = |cluster: &Cluster| {
+        let sent = cluster.done.iter().filter(|(_, node, output)| {
+            *node == reader
+                && matches!(output, Output::SendBlock { block, .. } if *block == BlockIndex(0))
+        });
+        sent.count()
+    };
+    assert_eq!(sent(&cluster), 1);
+    let now = cluster.now;
+    cluster.nodes[taker].handle_block_damaged(now, &task(), BlockIndex(0));
+    cluster.pass(Duration::from_secs(2));
+    assert!(
+        sent(&cluster) > 1,
+        "its neighbours took it for one that has the block"
+    );
+}
+
+#[test]
 fn who_alters_a_block_is_shut_out_at_once() {
     let (mut cluster, reader, taker) = pair();
     let arrival = report(&mut cluster, reader, taker, bytes(99));
