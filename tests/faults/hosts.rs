@@ -114,7 +114,7 @@ pub(super) fn faults() -> Vec<Fault> {
             scene.cluster.node_mut(5).start_and_wait();
             scene.start_get(5);
         })
-        .copies(ONE_COPY + UNDER_WAY)
+        .copies(ONE_COPY + 2.0 * UNDER_WAY)
         .late(6),
     ]
 }

@@ -28,22 +28,11 @@ pub(crate) enum BadBatch {
     Contradiction,
 }
 
-/// Whose link a batch came over.
-#[derive(Clone, Copy)]
-pub(crate) enum Came {
-    /// Its signer's, whom the link itself proves: the signature is for others, and checked before they get it.
-    FromSigner,
-    /// Another's: the signature is all that speaks for it.
-    ByAnother(Verify),
-}
-
 /// The digests known for one version. A block's first signed digest holds; a second signer who disagrees is kept
 /// out, so that no peer can replace a digest that data was already verified against.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     batches: Vec<SignedBatch>,
-    /// Batches whose signatures were not checked yet.
-    unproven: BTreeSet<BatchIndex>,
     by_block: BTreeMap<u32, (BlockDigest, BatchIndex)>,
     /// The keys of `by_block`.
     known: BlockSet,
@@ -94,7 +83,7 @@ impl Ledger {
         (task, version): (&TaskId, &VersionId),
         blocks: Option<u32>,
         batch: SignedBatch,
-        came: Came,
+        verify: Verify,
     ) -> Result<Option<BatchIndex>, BadBatch> {
         let run = batch.run();
         if batch.version != *version || run.end > blocks.unwrap_or(MAX_BLOCKS) {
@@ -104,47 +93,17 @@ impl Ledger {
         if !fresh && self.agrees(&batch) {
             return Ok(None);
         }
-        if let Came::ByAnother(verify) = came
-            && !is_signed(task, &batch, verify)
-        {
+        let signed = SignedBatch::signing_bytes(task, &batch.version, batch.first, &batch.digests);
+        if !verify(&batch.signer, &signed, &batch.signature) {
             return Err(BadBatch::Signature);
         }
         if self.contradicts_itself(&batch) {
             return Err(BadBatch::Contradiction);
         }
-        Ok(fresh.then(|| match came {
-            Came::FromSigner => self.enter_unproven(batch),
-            Came::ByAnother(_) => self.enter(batch),
-        }))
+        Ok(fresh.then(|| self.enter(batch)))
     }
 
-    /// Adds a batch whose signature is to be checked before others get it.
-    pub(crate) fn enter_unproven(&mut self, batch: SignedBatch) -> BatchIndex {
-        let index = self.enter(batch);
-        self.unproven.insert(index);
-        index
-    }
-
-    /// A batch that others may be given; `Err` names who sent it with a signature that is none.
-    pub(crate) fn proven(
-        &mut self,
-        task: &TaskId,
-        index: BatchIndex,
-        verify: Verify,
-    ) -> Result<Option<&SignedBatch>, PeerId> {
-        let Some(batch) = self.batches.get(index as usize) else {
-            return Ok(None);
-        };
-        if self.unproven.contains(&index) {
-            if !is_signed(task, batch, verify) {
-                return Err(batch.signer);
-            }
-            self.unproven.remove(&index);
-        }
-        Ok(Some(batch))
-    }
-
-    /// Adds a batch that this node signed, or checked.
+    /// Adds a batch that this node signed or stored itself.
     pub(crate) fn enter(&mut self, batch: SignedBatch) -> BatchIndex {
         let index = BatchIndex::try_from(self.batches.len()).unwrap_or(BatchIndex::MAX);
         for (block, digest) in batch.run().zip(&batch.digests) {
@@ -187,11 +146,6 @@ impl Ledger {
                 && self.signer(BlockIndex(block)) == Some(batch.signer)
         })
     }
-}
-
-fn is_signed(task: &TaskId, batch: &SignedBatch, verify: Verify) -> bool {
-    let signed = SignedBatch::signing_bytes(task, &batch.version, batch.first, &batch.digests);
-    verify(&batch.signer, &signed, &batch.signature)
 }
 
 /// Whether a peer's key signed these bytes, by Ed25519.
@@ -243,12 +197,7 @@ mod tests {
         let mut batch = signed(&SigningKey::from_bytes(&[1; 32]), 0, &[b"a", b"b"]);
         batch.digests[1] = BlockDigest::of(b"c");
         assert_eq!(
-            Ledger::default().add(
-                (&TASK, &version()),
-                Some(2),
-                batch,
-                Came::ByAnother(verify_signature)
-            ),
+            Ledger::default().add((&TASK, &version()), Some(2), batch, verify_signature),
             Err(BadBatch::Signature)
         );
     }
@@ -258,12 +207,7 @@ mod tests {
         let batch = signed(&SigningKey::from_bytes(&[1; 32]), 0, &[b"a"]);
         let other = TaskId::from_bytes([8; 32]);
         assert_eq!(
-            Ledger::default().add(
-                (&other, &version()),
-                Some(2),
-                batch,
-                Came::ByAnother(verify_signature)
-            ),
+            Ledger::default().add((&other, &version()), Some(2), batch, verify_signature),
             Err(BadBatch::Signature)
         );
     }
@@ -280,7 +224,7 @@ mod tests {
                 (&TASK, &version()),
                 Some(2),
                 signed(&one, 0, &[b"a"]),
-                Came::ByAnother(verify_signature),
+                verify_signature,
             )
             .expect("sound");
         assert_eq!(
@@ -288,7 +232,7 @@ mod tests {
                 (&TASK, &version()),
                 Some(2),
                 signed(&two, 0, &[b"x"]),
-                Came::ByAnother(verify_signature)
+                verify_signature
             ),
             Ok(None)
         );
@@ -304,7 +248,7 @@ mod tests {
                 (&TASK, &version()),
                 Some(2),
                 signed(&key, 0, &[b"a"]),
-                Came::ByAnother(verify_signature),
+                verify_signature,
             )
             .expect("sound");
         assert_eq!(
@@ -312,7 +256,7 @@ mod tests {
                 (&TASK, &version()),
                 Some(2),
                 signed(&key, 0, &[b"x", b"y"]),
-                Came::ByAnother(verify_signature)
+                verify_signature
             ),
             Err(BadBatch::Contradiction)
         );
@@ -322,12 +266,7 @@ mod tests {
     fn digests_behind_the_end_of_the_file_are_refused() {
         let batch = signed(&SigningKey::from_bytes(&[1; 32]), 1, &[b"a", b"b"]);
         assert_eq!(
-            Ledger::default().add(
-                (&TASK, &version()),
-                Some(2),
-                batch,
-                Came::ByAnother(verify_signature)
-            ),
+            Ledger::default().add((&TASK, &version()), Some(2), batch, verify_signature),
             Err(BadBatch::Misplaced)
         );
     }

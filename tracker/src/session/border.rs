@@ -131,10 +131,13 @@ impl Session {
     }
 
     /// What neighbours within this node's zone, or beyond it, hold.
-    fn held(&self, now: Now, far: bool) -> BlockSet {
+    ///
+    /// What complete ones say may be a lie, or gone with them: to one that is `starved` they do not count.
+    fn held(&self, now: Now, far: bool, starved: bool) -> BlockSet {
         let mut held = BlockSet::new();
         for peer in self.peers.values() {
-            let counts = !peer.wants || now.saturating_since(peer.last_heard) < QUIET;
+            let lives = now.saturating_since(peer.last_heard) < QUIET;
+            let counts = if peer.wants { lives } else { !starved };
             if peer.far == far && peer.is_partner() && counts {
                 held.unite(&peer.have);
             }
@@ -149,12 +152,7 @@ impl Session {
         if self.inlet.inlets.is_empty() && !starved {
             return None;
         }
-        // What those within the zone say they hold may be a lie, or gone with them.
-        let near = if starved {
-            BlockSet::new()
-        } else {
-            self.held(now, false)
-        };
+        let near = self.held(now, false, starved);
         let free: BlockSet = theirs
             .sieve(
                 [self.ledger.known()],
@@ -209,9 +207,9 @@ impl Session {
             return;
         }
         self.inlet.looked = now;
-        let near = self.held(now, false);
+        let near = self.held(now, false, false);
         let outside: BlockSet = self
-            .held(now, true)
+            .held(now, true, false)
             .sieve([], [&self.have, &near])
             .collect();
         self.inlet.waited = outside.sieve([&self.inlet.seen], []).collect();
@@ -248,15 +246,15 @@ impl Session {
 
     /// Whether we hold more that nobody in a neighbour's zone is known to have than what is on its way there already.
     ///
-    /// Who gets nothing for long is not told to ask within its zone: what the others there say they hold may be a lie, or
-    /// gone with them.
+    /// To one that gets nothing for long those there who want nothing do not count: what they say may be a lie, or gone with
+    /// them.
     pub(super) fn has_use_across(&self, now: Now, peer: &Neighbour) -> bool {
         let starved = now.saturating_since(peer.grew) >= self.border_patience(now, STARVED);
         let mut theirs = peer.have.clone();
         let mut out = 0;
         for other in self.peers.values().filter(|other| other.zone == peer.zone) {
             out += other.uploads.len();
-            if other.is_partner() && !starved {
+            if other.is_partner() && (other.wants || !starved) {
                 theirs.unite(&other.have);
             }
         }

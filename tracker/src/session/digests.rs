@@ -12,7 +12,7 @@ use super::Session;
 use super::neighbour::Declined;
 use crate::blocks::BlockSet;
 use crate::context::Context;
-use crate::ledger::{BadBatch, BatchIndex, Came};
+use crate::ledger::{BadBatch, BatchIndex};
 use crate::message::{AskDigests, Batches, Message, SignedBatch};
 use crate::output::{BlameReason, Output};
 use crate::wire::{MAX_ASKED_RUNS, MAX_BATCHES};
@@ -44,12 +44,7 @@ impl Session {
                 continue;
             }
             let signer = batch.signer;
-            let came = if signer == from {
-                Came::FromSigner
-            } else {
-                Came::ByAnother(cx.verify)
-            };
-            match self.ledger.add((&task, &version), blocks, batch, came) {
+            match self.ledger.add((&task, &version), blocks, batch, cx.verify) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
                     if let Some(known) = self.peers.get_mut(&from) {
@@ -196,12 +191,8 @@ impl Session {
         };
         let mut unsent = Vec::new();
         for index in batches {
-            if !known.batches.insert(*index) {
-                continue;
-            }
-            match self.ledger.proven(&self.task, *index, cx.verify) {
-                Ok(batch) => unsent.extend(batch.cloned()),
-                Err(signer) => cx.blame(signer, BlameReason::FalseDigest),
+            if known.batches.insert(*index) {
+                unsent.extend(self.ledger.batch(*index).cloned());
             }
         }
         for batches in unsent.chunks(MAX_BATCHES) {

@@ -230,15 +230,6 @@ impl Session {
         self.tell_all(cx, None);
     }
 
-    /// A batch that was stored: it may have come from its signer, and never been checked.
-    pub(crate) fn enter_stored(&mut self, cx: &Context<'_>, batch: SignedBatch) {
-        if batch.signer == cx.view.me() {
-            self.enter_own(batch);
-        } else {
-            self.ledger.enter_unproven(batch);
-        }
-    }
-
     /// A batch that this node signed, or had signed before it was started.
     pub(crate) fn enter_own(&mut self, batch: SignedBatch) {
         self.signs = true;
@@ -257,6 +248,12 @@ impl Session {
         for peer in self.peers.values_mut() {
             peer.same_version = false;
         }
+        self.greet_again(cx);
+        self.arm_tick(cx.now);
+    }
+
+    /// Tells all whom this node greeted what it holds now, in place of what it said before.
+    pub(crate) fn greet_again(&mut self, cx: &mut Context<'_>) {
         let greeted: Vec<PeerId> = self
             .peers
             .iter()
@@ -266,7 +263,6 @@ impl Session {
         for peer in greeted {
             self.greet(cx, peer);
         }
-        self.arm_tick(cx.now);
     }
 
     /// A stream's end told its length, or a neighbour says that it did: one that the cut cannot have is none.

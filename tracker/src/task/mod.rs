@@ -69,7 +69,6 @@ pub(crate) struct Task {
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
     wrong_blocks: u32,
-    arbitration: arbitration::Arbitration,
     losses: Losses,
 }
 
@@ -93,7 +92,6 @@ impl Task {
             told_length: None,
             complete_told: false,
             wrong_blocks: 0,
-            arbitration: arbitration::Arbitration::default(),
             losses: Losses::default(),
         }
     }
@@ -190,24 +188,16 @@ impl Task {
     }
 
     /// A block that was here is damaged: whoever waits for the task waits for it again, and the home, which goes by
-    /// what it was told, is told otherwise. Neighbours cannot take back what they believe to be here, so the
-    /// acquaintance begins anew.
+    /// what it was told, is told otherwise; so are neighbours, who would never offer what they believe to be here.
     pub(crate) fn lose_block(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
-        self.session.have.remove(block);
         self.complete_told = false;
         if self.wish.is_some() {
             self.session.want(cx.now);
         }
-        self.take_leave(cx);
-        self.registration.hurry(cx.now);
-    }
-
-    fn take_leave(&mut self, cx: &mut Context<'_>) {
-        let partners: Vec<PeerId> = self.session.neighbours().collect();
-        for peer in &partners {
-            cx.send(*peer, Message::Bye(self.id));
+        if self.session.have.remove(block) {
+            self.session.greet_again(cx);
         }
-        self.session.lose_all(cx);
+        self.registration.hurry(cx.now);
     }
 
     /// Tells callers that every block is here, once.
@@ -290,7 +280,11 @@ impl Task {
         if let Some(home) = self.registration.home() {
             cx.send(home, Message::Leave(self.id));
         }
-        self.take_leave(cx);
+        let partners: Vec<PeerId> = self.session.neighbours().collect();
+        for peer in &partners {
+            cx.send(*peer, Message::Bye(self.id));
+        }
+        self.session.lose_all(cx);
         cx.slots.forget(&self.id);
     }
 

@@ -292,9 +292,6 @@ impl Task {
     }
 
     fn after_read(&mut self, cx: &mut Context<'_>, purpose: Purpose) {
-        if purpose == Purpose::Arbitration && self.arbitrate_on(cx) {
-            return;
-        }
         match purpose {
             Purpose::Arbitration if self.wrong_blocks == 0 => {
                 self.fail(cx, TaskFailure::WrongDigest);

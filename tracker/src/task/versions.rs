@@ -135,7 +135,7 @@ impl Task {
     ) {
         for batch in batches {
             if batch.version == meta.version {
-                self.session.enter_stored(cx, batch);
+                self.session.enter_own(batch);
             }
         }
         self.session.meta = Some(meta);
