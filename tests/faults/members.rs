@@ -35,7 +35,7 @@ pub(super) fn faults() -> Vec<Fault> {
         .late(15),
         Fault::new(
             "garbage",
-            "a stranger sends ten thousand packets of garbage to a node",
+            "a stranger sends twenty thousand packets of garbage to a node",
         )
         .strikes(|scene| assert!(garbage(scene, 5, 0).status().unwrap().success()))
         .late(6),

@@ -1,8 +1,8 @@
 //! The failure matrix: one row a fault, one column a promise, on real processes and shaped links.
 //!
 //! ```text
-//! DFNODE_FULL=1 cargo test -p dfnode-cli --test e2e faults:: -- --nocapture      # every row
-//! DFNODE_FAULTS=suspended,loss-5 cargo test -p dfnode-cli --test e2e faults:: -- --nocapture
+//! DFNODE_FULL=1 cargo test -p dfnode-cli --test e2e every_promise -- --nocapture      # every row
+//! DFNODE_FAULTS=suspended,loss-5 cargo test -p dfnode-cli --test e2e every_promise -- --nocapture
 //! ```
 //! Six hosts want one file at once; the fault strikes once a quarter of it has left the source. Without either
 //! variable the few rows run that no other test covers.
