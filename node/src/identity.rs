@@ -122,6 +122,13 @@ impl Identity {
         &self.keypair
     }
 
+    /// A secret for one use that is the same after every restart.
+    pub(crate) fn secret_for(&self, purpose: &'static str) -> [u8; 32] {
+        let keypair = self.keypair.clone().try_into_ed25519();
+        let keypair = keypair.expect("it was made as an ed25519 key");
+        blake3::derive_key(purpose, keypair.secret().as_ref())
+    }
+
     /// Signs `bytes`; anyone who knows the [`PeerId`] can verify.
     pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         self.keypair

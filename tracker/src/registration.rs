@@ -55,6 +55,8 @@ pub(crate) struct Registration {
     redirects: u32,
     alone: bool,
     acting: bool,
+    /// Whether the ranks were asked again after this node alone could not read the source.
+    reconsidered: bool,
 }
 
 impl Registration {
@@ -70,6 +72,7 @@ impl Registration {
             redirects: 0,
             alone: false,
             acting: false,
+            reconsidered: false,
         }
     }
 
@@ -91,10 +94,28 @@ impl Registration {
 
     /// A new local caller: earlier failures to reach homes count no more.
     pub(crate) fn renew(&mut self, now: Now) {
+        self.reconsidered = false;
+        self.seek_again(now);
+    }
+
+    fn seek_again(&mut self, now: Now) {
         self.unheard = None;
         self.alone = false;
         self.unanswered.clear();
         self.hurry(now);
+    }
+
+    /// A node that acts for itself alone cannot read the source: the ranks may answer by now, and name holders.
+    /// `false` if they were asked for this reason before.
+    pub(crate) fn reconsider(&mut self, now: Now) -> bool {
+        let reconsiders = self.acting && !self.reconsidered;
+        if reconsiders {
+            self.acting = false;
+            self.home = None;
+            self.reconsidered = true;
+            self.seek_again(now);
+        }
+        reconsiders
     }
 
     /// The members changed: if the task's first home did, go there.

@@ -10,9 +10,13 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+
 use super::demux::Demux;
 use super::gate::MAX_PENDING;
 use super::tls::TlsConfigs;
+use crate::identity::Identity;
 
 /// Blocks that one peer may be sending us at a time.
 pub(crate) const MAX_BLOCK_STREAMS: u32 = 64;
@@ -49,8 +53,12 @@ const ACK_DELAY: Duration = Duration::from_millis(10);
 const MAX_EARLY_BYTES: u64 = 64 * 1024;
 const MAX_EARLY_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 
-/// Starts the endpoint on `socket`; also returns the configuration for dialling.
-pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint> {
+/// Starts the endpoint on `socket`.
+pub(crate) fn start(
+    socket: Arc<Demux>,
+    tls: TlsConfigs,
+    identity: &Identity,
+) -> io::Result<Endpoint> {
     let transport = Arc::new(transport_config());
     let mut server = ServerConfig::with_crypto(tls.server);
     server
@@ -62,12 +70,23 @@ pub(crate) fn start(socket: Arc<Demux>, tls: TlsConfigs) -> io::Result<Endpoint>
     let mut client = ClientConfig::new(tls.client);
     client.transport_config(transport);
 
-    let mut config = EndpointConfig::default();
+    let mut config = endpoint_config(identity);
     config.grease_quic_bit(false);
     let runtime = Arc::new(TokioRuntime);
     let mut endpoint = Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
+}
+
+/// Keys that a restart keeps: a node that died without a word tells peers that still write to its old links at once
+/// (by QUIC's stateless resets) that these are gone. They would send their answers there until their patience ends.
+fn endpoint_config(identity: &Identity) -> EndpointConfig {
+    let resets = identity.secret_for("dfnode 1 quic stateless resets");
+    let [a, b, c, d, e, f, g, h, ..] = identity.secret_for("dfnode 1 quic connection ids");
+    let ids = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &resets)));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn transport_config() -> TransportConfig {

@@ -25,7 +25,7 @@ pub(crate) const MAX_LINKS: usize = 4096;
 const OVERLAP: Duration = Duration::from_secs(8);
 
 /// A peer that answers nothing for this long is gone, although its kernel or its network says nothing.
-const SILENCE: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// Packets without an answer that are needed beside the time. Acknowledgements are not answered, so one or two
 /// mean nothing; repeated probes soon make more.
 const UNANSWERED: u64 = 6;

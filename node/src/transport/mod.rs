@@ -187,7 +187,7 @@ impl Transport {
         let demux = Arc::new(demux);
         demux.writable().await.map_err(listen_error)?;
         let tls = TlsConfigs::new(&identity, allow.map(Arc::new))?;
-        let endpoint = endpoint::start(Arc::clone(&demux), tls).map_err(listen_error)?;
+        let endpoint = endpoint::start(Arc::clone(&demux), tls, &identity).map_err(listen_error)?;
         let shared = Arc::new(Shared {
             me: identity.peer(),
             start: ambient::random_bytes(),

@@ -1,6 +1,7 @@
 //! Cables with a rate.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use super::netns::Netns;
 
@@ -77,11 +78,9 @@ pub(super) fn make_bridge(switch: &Netns) {
     switch.ip(&["link", "set", BRIDGE, "up"]);
     // A machine with container engines sends each frame through its firewall: no switch does.
     for table in ["iptables", "ip6tables", "arptables"] {
-        let knob = format!("/proc/sys/net/bridge/bridge-nf-call-{table}");
-        if std::path::Path::new(&knob).exists() {
-            let turn_off = format!("echo 0 > {knob}");
-            let done = switch.command("sh").args(["-c", &turn_off]).status();
-            assert!(done.unwrap().success(), "{turn_off}");
+        let knob = format!("net/bridge/bridge-nf-call-{table}");
+        if Path::new("/proc/sys").join(&knob).exists() {
+            switch.set(&knob, "0");
         }
     }
 }

@@ -11,6 +11,12 @@ const PREFIX: &str = "dfnode-e2e";
 const NAMESPACES: &str = "/run/netns";
 const PRIVATE_ETC: &str = "/etc/netns";
 
+/// How TCP finds its rate: Linux's own default, whatever the machine's kernel was built with.
+///
+/// BBR takes the time that acknowledgements wait in a host's full queue for the path's limit, and keeps a source to a
+/// fifth of the rate of a link whose other direction is busy.
+const CONGESTION_CONTROL: (&str, &str) = ("net/ipv4/tcp_congestion_control", "cubic");
+
 /// A network namespace, removed on drop together with its private /etc files.
 pub(super) struct Netns {
     name: String,
@@ -23,7 +29,15 @@ impl Netns {
         run(Command::new("ip").args(["netns", "add", &name]));
         let netns = Self { name };
         netns.ip(&["link", "set", "lo", "up"]);
+        let (knob, value) = CONGESTION_CONTROL;
+        netns.set(knob, value);
         netns
+    }
+
+    /// Turns a knob of the kernel, named as under /proc/sys, inside the namespace.
+    pub(super) fn set(&self, knob: &str, value: &str) {
+        let write = format!("echo {value} > /proc/sys/{knob}");
+        run(self.command("sh").args(["-c", &write]));
     }
 
     /// Runs `ip` inside the namespace and panics when it fails.

@@ -10,7 +10,7 @@ use crate::ids::BlockIndex;
 use crate::message::{
     Border, Extent, Holds, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
 };
-use crate::meta::Meta;
+use crate::meta::{Meta, SourceFailure};
 use crate::output::{Output, TaskFailure};
 use crate::reads::{Purpose, Read};
 use crate::registration::Step;
@@ -132,6 +132,9 @@ impl Task {
             }
             // A verdict of an earlier round: the answer to the open question will tell.
             Outcome::Failed { .. } if registered.request == 0 && self.registration.is_asking() => {}
+            Outcome::Failed {
+                failure: SourceFailure::Transient { .. } | SourceFailure::Busy { .. },
+            } if self.registration.reconsider(cx.now) => {}
             Outcome::Failed { failure } => {
                 self.registration.welcomed(cx.now, false);
                 let local = self.wish.is_some_and(|wish| !wish.can_read);

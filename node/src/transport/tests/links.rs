@@ -211,3 +211,51 @@ async fn a_crowd_that_joins_one_member_at_once_is_let_in() {
     }
     assert_eq!(seed.transport.links().len(), 40);
 }
+
+/// A node in a runtime that ends as a process does that is killed: without a word to anybody.
+fn doomed(identity: Identity, keys: ClusterKeys) -> (tokio::runtime::Runtime, Node) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let start = runtime.spawn(async move { Node::of(identity, &keys).await });
+    let node = std::thread::spawn(move || (futures::executor::block_on(start).unwrap(), runtime));
+    let (node, runtime) = node.join().unwrap();
+    (runtime, node)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_killed_and_comes_back_ends_its_old_links() {
+    let keys = keys();
+    let identity = Identity::generate();
+    let mut alice = Node::start(&keys).await;
+    let (runtime, bob) = doomed(identity.clone(), keys.clone());
+    let link = alice.connect(&bob).await.unwrap();
+    alice.link_up().await;
+    let addr = bob.addr();
+    // Once its threads have ended, nobody is left to say good-bye.
+    let end = move || runtime.shutdown_timeout(PATIENCE);
+    tokio::task::spawn_blocking(end).await.unwrap();
+    drop(bob);
+    let again = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let config = TransportConfig {
+                listen: addr,
+                identity: identity.clone(),
+                keys: keys.clone(),
+                allow: None,
+                advertise: Vec::new(),
+            };
+            match Transport::bind(config).await {
+                Ok(bound) => return bound,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+    let _bob = again.await.expect("the address is free again");
+    // An acknowledgement may have asked before.
+    let _ = link.try_send(Bytes::from_static(b"are you there?"));
+    let down = tokio::time::timeout(crate::transport::links::SILENCE / 2, alice.link_down());
+    assert_eq!(down.await.expect("a reset, not silence"), link.peer());
+}

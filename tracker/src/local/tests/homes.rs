@@ -7,7 +7,8 @@ use crate::home::MAX_TABLE_BYTES;
 use crate::ids::{BlockIndex, TaskId};
 use crate::layout::{MAX_BLOCK_BYTES, MAX_BLOCKS};
 use crate::message::{Extent, Holds, Message, Outcome, Register, Registered};
-use crate::meta::{Meta, SourceHead, Validators};
+use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
+use crate::output::TaskFailure;
 use crate::task::Wish;
 use crate::tracker::Tracker;
 
@@ -151,6 +152,40 @@ fn a_node_whose_homes_are_all_silent_acts_for_itself() {
     let (at, reader, _) = cluster.reads().pop().expect("a read");
     assert_eq!(reader, ranks[3]);
     assert!(at.saturating_since(start) >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_node_alone_that_cannot_read_the_source_asks_the_homes_once_more() {
+    let failure = || SourceFailure::Transient {
+        what: "no route".to_owned(),
+    };
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    cluster.dead.extend(&ranks[..3]);
+    let alone = ranks[3];
+    cluster.want(alone);
+    cluster.pass(Duration::from_secs(4));
+    let fail_five_times = |cluster: &mut Cluster| {
+        for _ in 0..5 {
+            assert_eq!(cluster.failure(alone), None);
+            cluster.pass(Duration::from_secs(5));
+            cluster.fail_read(alone, failure());
+        }
+    };
+    fail_five_times(&mut cluster);
+    assert_eq!(cluster.failure(alone), None);
+    cluster.dead.clear();
+    cluster.pass(MOMENT);
+    let welcome = cluster.said.iter().rev().find(|(_, from, to, message)| {
+        (*from, *to) == (ranks[0], alone) && matches!(message, Message::Registered(_))
+    });
+    assert!(welcome.is_some(), "the first home did not answer");
+    fail_five_times(&mut cluster);
+    assert_eq!(
+        cluster.failure(alone),
+        Some(TaskFailure::Source(failure())),
+        "the source is down for all"
+    );
 }
 
 #[test]
