@@ -298,7 +298,7 @@ impl Driver {
                         .any(|wanted| same_kind(got, wanted) && got != wanted)
                 };
                 let is_wrong = found.iter().any(differs);
-                if is_wrong && entry.disputed.is_none() {
+                if is_wrong {
                     warn!(task = %task.short(), "the whole has another digest; asking the source which block is wrong");
                     entry.disputed = Some(found);
                     entry.complete = false;

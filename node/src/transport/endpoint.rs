@@ -82,8 +82,8 @@ pub(crate) fn start(
 /// (by QUIC's stateless resets) that these are gone. They would send their answers there until their patience ends.
 fn endpoint_config(identity: &Identity) -> EndpointConfig {
     let resets = identity.secret_for("dfnode 1 quic stateless resets");
-    let [a, b, c, d, e, f, g, h, ..] = identity.secret_for("dfnode 1 quic connection ids");
-    let ids = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let ids = identity.secret_for("dfnode 1 quic connection ids");
+    let ids = u64::from_le_bytes(*ids.first_chunk().expect("a secret has 32 bytes"));
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &resets)));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     config

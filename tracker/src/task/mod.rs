@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use self::arbitration::Dispute;
 use self::losses::Losses;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
@@ -68,7 +69,7 @@ pub(crate) struct Task {
     told_quarter: Option<u8>,
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
-    wrong_blocks: u32,
+    dispute: Dispute,
     losses: Losses,
 }
 
@@ -91,7 +92,7 @@ impl Task {
             told_quarter: None,
             told_length: None,
             complete_told: false,
-            wrong_blocks: 0,
+            dispute: Dispute::default(),
             losses: Losses::default(),
         }
     }
@@ -152,6 +153,7 @@ impl Task {
         {
             // What has no validator is not kept for later callers.
             self.session.restart(cx);
+            self.dispute = Dispute::default();
             self.tell(cx, TaskEvent::Restarted);
         }
         self.session.want(cx.now);
@@ -191,6 +193,7 @@ impl Task {
     /// what it was told, is told otherwise; so are neighbours, who would never offer what they believe to be here.
     pub(crate) fn lose_block(&mut self, cx: &mut Context<'_>, block: BlockIndex) {
         self.complete_told = false;
+        self.dispute = Dispute::default();
         if self.wish.is_some() {
             self.session.want(cx.now);
         }

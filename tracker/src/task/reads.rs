@@ -293,10 +293,7 @@ impl Task {
 
     fn after_read(&mut self, cx: &mut Context<'_>, purpose: Purpose) {
         match purpose {
-            Purpose::Arbitration if self.wrong_blocks == 0 => {
-                self.fail(cx, TaskFailure::WrongDigest);
-            }
-            Purpose::Arbitration => self.complete_told = false,
+            Purpose::Arbitration => self.compared(cx),
             Purpose::Clearance => {
                 if self.may_take() && !self.session.is_complete() {
                     self.session.want(cx.now);

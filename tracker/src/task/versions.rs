@@ -3,6 +3,7 @@
 use dfnode_gossip::{EventKind, Subject};
 
 use super::Task;
+use super::arbitration::Dispute;
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::events::Progress;
@@ -107,6 +108,7 @@ impl Task {
                 });
             }
             self.session.restart(cx);
+            self.dispute = Dispute::default();
             self.current = false;
             self.complete_told = false;
             self.told_quarter = None;

@@ -3,6 +3,7 @@
 mod clearance;
 mod cluster;
 mod content;
+mod disputes;
 mod failures;
 mod homes;
 mod parts;
