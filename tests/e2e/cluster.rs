@@ -241,6 +241,11 @@ impl<'lab> Node<'lab> {
         command
     }
 
+    /// Removes a file from the node's cache.
+    pub(crate) fn forget(&self, url: &str) {
+        assert!(self.command(&["rm", url]).status().unwrap().success());
+    }
+
     /// What `dfnode WORD --json` prints, when it succeeds.
     pub(crate) fn json(&self, word: &str) -> Option<Value> {
         let output = self.command(&[word, "--json"]).output().unwrap();

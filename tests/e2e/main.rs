@@ -32,6 +32,7 @@ mod membership;
 mod origin;
 mod outages;
 mod passing;
+mod power;
 mod proxied;
 mod proxy_curl;
 mod pull_faults;
