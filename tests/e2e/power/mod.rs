@@ -49,10 +49,10 @@ fn no_block_is_believed_that_a_loss_of_power_took() {
         let log = host.dir().join("get.log");
         let get = Process::start(&mut node.get_command(&url, &output(&node)), &log);
         thread::sleep(Duration::from_millis(dice.roll(3000)));
-        disk.cut_power();
+        // Dead, it syncs nothing more: as if the power had gone at that moment.
         drop(get);
         node.kill();
-        disk.restore_power();
+        disk.lose_power();
         node.start_and_wait();
         let tasks = node.json("tasks").unwrap();
         let believed = tasks[0]["done"].as_u64().unwrap_or_default();

@@ -56,13 +56,9 @@ impl Disk {
         }
     }
 
-    /// Nothing that was not synced is sure to be found again, and nothing more is written or read.
-    pub(super) fn cut_power(&self) {
+    /// Nothing that was not synced is sure to be found again.
+    pub(super) fn lose_power(&self) {
         lock(&self.platter).lose_power();
-    }
-
-    pub(super) fn restore_power(&self) {
-        lock(&self.platter).is_off = false;
     }
 }
 

@@ -102,7 +102,6 @@ pub(super) struct Platter {
     nodes: BTreeMap<u64, Node>,
     next: u64,
     dice: Dice,
-    pub(super) is_off: bool,
 }
 
 impl Platter {
@@ -112,14 +111,10 @@ impl Platter {
             nodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
             dice: Dice::new(seed),
-            is_off: false,
         }
     }
 
     pub(super) fn node(&mut self, number: u64) -> Result<&mut Node, Errno> {
-        if self.is_off {
-            return Err(Errno::EIO);
-        }
         self.nodes.get_mut(&number).ok_or(Errno::ENOENT)
     }
 
@@ -159,7 +154,6 @@ impl Platter {
         for node in self.nodes.values_mut() {
             node.lose_power(&mut self.dice);
         }
-        self.is_off = true;
     }
 }
 
@@ -185,7 +179,6 @@ fn what_was_synced_stays_and_each_page_of_the_rest_is_old_or_new() {
     }
     platter.node(ROOT).unwrap().sync();
     platter.lose_power();
-    platter.is_off = false;
     let number = platter.find(ROOT, OsStr::new("file")).unwrap();
     let bytes = platter.node(number).unwrap().bytes.clone();
     assert_eq!(bytes[..page(1).len()], page(1));
