@@ -94,11 +94,6 @@ impl Registration {
 
     /// A new local caller: earlier failures to reach homes count no more.
     pub(crate) fn renew(&mut self, now: Now) {
-        self.reconsidered = false;
-        self.seek_again(now);
-    }
-
-    fn seek_again(&mut self, now: Now) {
         self.unheard = None;
         self.alone = false;
         self.unanswered.clear();
@@ -113,7 +108,7 @@ impl Registration {
             self.acting = false;
             self.home = None;
             self.reconsidered = true;
-            self.seek_again(now);
+            self.renew(now);
         }
         reconsiders
     }
@@ -248,6 +243,8 @@ impl Registration {
     }
 
     pub(crate) fn welcomed(&mut self, now: Now, wants: bool) {
+        // Another home answers: the next time alone is another matter.
+        self.reconsidered &= self.acting;
         self.asked = None;
         self.unheard = None;
         self.redirects = 0;

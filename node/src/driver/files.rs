@@ -299,7 +299,7 @@ impl Driver {
                 };
                 let is_wrong = found.iter().any(differs);
                 if is_wrong {
-                    warn!(task = %task.short(), "the whole has another digest; asking the source which block is wrong");
+                    warn!(task = %task.short(), "the whole has another digest than a caller named");
                     entry.disputed = Some(found);
                     entry.complete = false;
                     self.tracker.handle_wrong_digest(now, &task);

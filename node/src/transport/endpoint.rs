@@ -10,7 +10,7 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
 };
 
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn_proto::RandomConnectionIdGenerator;
 use ring::hmac;
 
 use super::demux::Demux;
@@ -49,6 +49,10 @@ const MTU_STEP: u16 = 101;
 const ACK_EVERY_PACKETS: u32 = 10;
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
+const CONNECTION_ID_BYTES: usize = 8;
+/// Resets are shorter than what they answer; with this pause all peers of a node that came back hear of it in a second.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
 /// What strangers may send before their connections are looked at.
 const MAX_EARLY_BYTES: u64 = 64 * 1024;
 const MAX_EARLY_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
@@ -78,14 +82,15 @@ pub(crate) fn start(
     Ok(endpoint)
 }
 
-/// Keys that a restart keeps: a node that died without a word tells peers that still write to its old links at once
-/// (by QUIC's stateless resets) that these are gone. They would send their answers there until their patience ends.
+/// Stateless resets under a key that a restart keeps: a node that died without a word tells peers that still write to
+/// its old links at once that these are gone. They would send their answers there until their patience ends.
 fn endpoint_config(identity: &Identity) -> EndpointConfig {
-    let resets = identity.secret_for("dfnode 1 quic stateless resets");
-    let ids = identity.secret_for("dfnode 1 quic connection ids");
-    let ids = u64::from_le_bytes(*ids.first_chunk().expect("a secret has 32 bytes"));
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &resets)));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    let key = identity.secret_for("dfnode 1 quic stateless resets");
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)));
+    // Random, and not quinn's own that can be told from others' for a key: that key would change with a restart.
+    config
+        .cid_generator(|| Box::new(RandomConnectionIdGenerator::new(CONNECTION_ID_BYTES)))
+        .min_reset_interval(RESET_INTERVAL);
     config
 }
 

@@ -194,9 +194,10 @@ impl Link {
             self.serve(streams, first, &arrivals).await;
         }
         self.close(Close::Shutdown);
-        links.leave(&self);
+        // Told before it is forgotten: a link that takes its place waits for this one's end, and then is told up.
         // If nobody listens any more, nobody misses it.
         let _ = arrivals.send(Arrival::LinkDown { peer: self.0.peer }).await;
+        links.leave(&self);
         self.0.ended.cancel();
     }
 

@@ -28,19 +28,14 @@ pub(super) struct Disk {
     _session: BackgroundSession,
 }
 
-/// Whether this kernel can mount such a disk; makes the device through which it does.
-pub(super) fn is_possible() -> bool {
-    let device = Path::new("/dev/fuse");
-    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !known.lines().any(|line| line.trim() == "nodev\tfuse") {
-        return false;
-    }
-    if !device.exists() {
-        let _ = Command::new("mknod")
+/// Makes the device through which such a disk is mounted, where nobody has: every kernel of Debian's knows it.
+pub(super) fn make_device() {
+    if !Path::new("/dev/fuse").exists() {
+        let make = Command::new("mknod")
             .args(["/dev/fuse", "c", "10", "229"])
             .status();
+        assert!(make.unwrap().success());
     }
-    device.exists()
 }
 
 impl Disk {

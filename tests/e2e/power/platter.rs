@@ -150,10 +150,14 @@ impl Platter {
         Ok(())
     }
 
+    /// To be called when no process has anything open there.
     pub(super) fn lose_power(&mut self) {
         for node in self.nodes.values_mut() {
             node.lose_power(&mut self.dice);
         }
+        let names = self.nodes.values().flat_map(|node| node.names.values());
+        let found: BTreeSet<u64> = names.copied().chain([ROOT]).collect();
+        self.nodes.retain(|number, _| found.contains(number));
     }
 }
 

@@ -3,7 +3,7 @@
 //! A source must not give everybody a copy because one member lied. So a block of each signer is compared first, then
 //! all that was signed by those found false, and everything only if the whole is wrong even so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use dfnode_gossip::PeerId;
@@ -13,17 +13,21 @@ use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, VersionId};
 use crate::message::{Extent, Lease};
-use crate::meta::Meta;
+use crate::meta::{Meta, SourceFailure};
 use crate::output::{BlameReason, Origin, Output, TaskFailure};
 use crate::reads::{Purpose, Unsigned};
 
-/// Signers of whom a block is compared, and requests for what suspects signed.
+/// Signers of whom a block is compared.
 const MAX_SAMPLES: usize = 8;
 
 /// How far the comparison of one version with its source has come.
+///
+/// Whatever stops it, it begins anew with the next wrong whole: only a comparison that came to its end says anything.
 #[derive(Debug, Default)]
 pub(super) struct Dispute {
     stage: Stage,
+    /// What is still to be read in this stage, one after the other: a source may count requests.
+    runs: VecDeque<Range<u32>>,
     compared: BlockSet,
     /// Who signed a block that the source gives otherwise.
     suspects: BTreeSet<PeerId>,
@@ -52,88 +56,93 @@ impl Task {
             self.fail(cx, TaskFailure::WrongDigest);
             return;
         };
-        let signed = self.signed_by_others(cx);
-        if signed.is_empty() || self.dispute.stage == Stage::Whole {
+        if self.dispute.stage == Stage::Whole {
             self.fail(cx, TaskFailure::WrongDigest);
             return;
         }
-        if self.dispute.stage == Stage::Untouched && meta.ranges {
-            self.dispute.stage = Stage::Samples;
+        let signed = self.signed_by_others(cx);
+        if signed.is_empty() {
+            self.fail(cx, TaskFailure::WrongDigest);
+        } else if self.dispute.stage == Stage::Untouched && meta.ranges {
             let samples = samples(cx, signed);
-            self.compare(cx, &meta, samples);
+            self.enter_stage(cx, Stage::Samples, samples);
         } else {
             self.compare_whole(cx, &meta);
         }
     }
 
-    fn signed_by_others(&self, cx: &Context<'_>) -> BTreeMap<PeerId, Vec<BlockIndex>> {
-        let mut blocks_of: BTreeMap<PeerId, Vec<BlockIndex>> = BTreeMap::new();
+    fn signed_by_others(&self, cx: &Context<'_>) -> BTreeMap<PeerId, BlockSet> {
+        let mut blocks_of: BTreeMap<PeerId, BlockSet> = BTreeMap::new();
         for block in self.session.have.iter() {
             let signer = self.session.ledger.signer(block);
             if let Some(other) = signer.filter(|signer| *signer != cx.view.me()) {
-                blocks_of.entry(other).or_default().push(block);
+                blocks_of.entry(other).or_default().insert(block);
             }
         }
         blocks_of
     }
 
     fn compare_whole(&mut self, cx: &mut Context<'_>, meta: &Meta) {
-        self.dispute.stage = Stage::Whole;
-        self.dispute.has_found = false;
         let blocks = meta.layout.blocks().unwrap_or(0);
-        self.compare(cx, meta, std::iter::once(0..blocks));
+        self.enter_stage(cx, Stage::Whole, std::iter::once(0..blocks).collect());
     }
 
-    fn compare(
-        &mut self,
-        cx: &mut Context<'_>,
-        meta: &Meta,
-        runs: impl IntoIterator<Item = Range<u32>>,
-    ) {
-        for run in runs {
-            let lease = Lease {
-                id: cx.chance.next() | 1,
-                extent: Extent::Blocks {
-                    meta: meta.clone(),
-                    run,
-                },
-            };
-            self.begin_read(cx, &lease, Purpose::Arbitration);
-        }
+    fn enter_stage(&mut self, cx: &mut Context<'_>, stage: Stage, runs: VecDeque<Range<u32>>) {
+        self.dispute.stage = stage;
+        self.dispute.has_found = false;
+        self.dispute.runs = runs;
+        self.compare_next(cx);
     }
 
     /// A comparison ended: what is to be compared next, and whether the whole is worth another look.
-    pub(super) fn compared(&mut self, cx: &mut Context<'_>) {
-        let mut purposes = self.reads.values().map(|read| read.purpose);
-        let is_open = purposes.any(|purpose| purpose == Purpose::Arbitration);
-        let Some(meta) = self.session.meta.clone().filter(|_| !is_open) else {
+    pub(super) fn compare_next(&mut self, cx: &mut Context<'_>) {
+        let Some(meta) = self.session.meta.clone() else {
             return;
         };
+        if let Some(run) = self.dispute.runs.pop_front() {
+            let id = cx.chance.next() | 1;
+            let extent = Extent::Blocks { meta, run };
+            self.begin_read(cx, &Lease { id, extent }, Purpose::Arbitration);
+            return;
+        }
         match (self.dispute.stage, self.dispute.has_found) {
             (Stage::Samples, true) => {
-                self.dispute.stage = Stage::Suspects;
                 let mut theirs = BlockSet::new();
                 for (signer, blocks) in self.signed_by_others(cx) {
                     if self.dispute.suspects.contains(&signer) {
-                        theirs.unite(&blocks.into_iter().collect());
+                        theirs.unite(&blocks);
                     }
                 }
                 theirs.subtract(&self.dispute.compared);
-                let runs = theirs.runs();
-                if runs.is_empty() {
-                    self.complete_told = false;
-                } else if runs.len() <= MAX_SAMPLES {
-                    self.compare(cx, &meta, runs);
-                } else {
-                    self.compare_whole(cx, &meta);
-                }
+                self.enter_stage(cx, Stage::Suspects, theirs.runs().into());
             }
             (Stage::Samples, false) => self.compare_whole(cx, &meta),
-            (Stage::Suspects, _) | (Stage::Whole, true) => self.complete_told = false,
-            (Stage::Whole | Stage::Untouched, false) | (Stage::Untouched, true) => {
-                self.fail(cx, TaskFailure::WrongDigest);
+            (Stage::Whole, false) => self.fail(cx, TaskFailure::WrongDigest),
+            // Untouched: a block was lost meanwhile, and what was compared may have changed.
+            (Stage::Suspects | Stage::Untouched, _) | (Stage::Whole, true) => {
+                self.complete_told = false;
             }
         }
+    }
+
+    /// A comparison could not be read to its end.
+    pub(super) fn comparison_failed(&mut self, cx: &mut Context<'_>, failure: SourceFailure) {
+        let passes = matches!(
+            failure,
+            SourceFailure::Busy { .. } | SourceFailure::Transient { .. }
+        );
+        if passes && self.dispute.stage == Stage::Samples {
+            // One sample fewer.
+            self.compare_next(cx);
+            return;
+        }
+        self.dispute = Dispute::default();
+        let failure = if failure == SourceFailure::Changed {
+            TaskFailure::WrongDigest
+        } else {
+            TaskFailure::Source(failure)
+        };
+        self.fail(cx, failure);
     }
 
     /// Compares a block with what was signed for it; the source's word is final.
@@ -145,24 +154,36 @@ impl Task {
         digest: BlockDigest,
         version: VersionId,
     ) -> Option<Unsigned> {
-        let origin = Origin::Source(lease);
         self.dispute.compared.insert(block);
-        if self.session.ledger.digest(block) == Some(digest) {
-            if let Some(read) = self.reads.get_mut(&lease) {
-                read.done_to = block.0.saturating_add(1);
-            }
+        if self.session.ledger.digest(block) != Some(digest) {
+            self.dispute.has_found = true;
+            self.dispute
+                .suspects
+                .extend(self.session.ledger.signer(block));
+            return self.overrule(cx, lease, block, digest, version);
+        }
+        if let Some(read) = self.reads.get_mut(&lease) {
+            read.done_to = block.0.saturating_add(1);
+        }
+        let (task, origin) = (self.id, Origin::Source(lease));
+        if self.session.have.contains(block) {
             cx.out.push_back(Output::Drop {
-                task: self.id,
+                task,
                 block,
                 origin,
             });
-            return None;
+        } else {
+            // It was lost while the source was read.
+            self.session.cancel_wanted(cx, block);
+            self.session.gain(cx, block);
+            cx.out.push_back(Output::Keep {
+                task,
+                version,
+                block,
+                origin,
+            });
         }
-        self.dispute.has_found = true;
-        self.dispute
-            .suspects
-            .extend(self.session.ledger.signer(block));
-        self.overrule(cx, lease, block, digest, version)
+        None
     }
 
     /// The source gave other bytes of a block than somebody signed for: it is right, and who signed is to blame.
@@ -202,11 +223,12 @@ impl Task {
 }
 
 /// One block of each of some signers, at random; of those first with whom this node has nothing to do any more.
-fn samples(cx: &mut Context<'_>, signed: BTreeMap<PeerId, Vec<BlockIndex>>) -> Vec<Range<u32>> {
+fn samples(cx: &mut Context<'_>, signed: BTreeMap<PeerId, BlockSet>) -> VecDeque<Range<u32>> {
     let mut ranked: Vec<(bool, u64, BlockIndex)> = signed
         .into_iter()
         .filter_map(|(signer, blocks)| {
-            let sample = cx.chance.choose(&blocks)?;
+            let place = cx.chance.below(blocks.len().into());
+            let sample = blocks.iter().nth(usize::try_from(place).ok()?)?;
             Some((!cx.is_isolated(&signer), cx.chance.next(), sample))
         })
         .collect();

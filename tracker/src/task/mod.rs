@@ -165,6 +165,10 @@ impl Task {
     pub(crate) fn service_down(&mut self, cx: &mut Context<'_>) {
         self.wish = None;
         self.session.unwant(cx);
+        let disputes = |read: &Read| read.purpose == Purpose::Arbitration;
+        if self.reads.values().any(disputes) {
+            self.dispute = Dispute::default();
+        }
         let reads: Vec<u64> = self.reads.keys().copied().collect();
         for lease in reads {
             self.end_read(cx, lease, Some(LeaseEnd::Returned));

@@ -293,7 +293,7 @@ impl Task {
 
     fn after_read(&mut self, cx: &mut Context<'_>, purpose: Purpose) {
         match purpose {
-            Purpose::Arbitration => self.compared(cx),
+            Purpose::Arbitration => self.compare_next(cx),
             Purpose::Clearance => {
                 if self.may_take() && !self.session.is_complete() {
                     self.session.want(cx.now);
@@ -307,13 +307,17 @@ impl Task {
     }
 
     fn read_failed(&mut self, cx: &mut Context<'_>, purpose: Purpose, failure: SourceFailure) {
+        if failure == SourceFailure::Changed {
+            self.outdated = self.version();
+        }
+        if purpose == Purpose::Arbitration {
+            self.comparison_failed(cx, failure);
+            return;
+        }
         let fatal = match &failure {
             // The caller itself is refused, whatever others may read.
             SourceFailure::Refused { .. } => true,
-            SourceFailure::Changed => {
-                self.outdated = self.version();
-                false
-            }
+            SourceFailure::Changed => false,
             SourceFailure::NotFound
             | SourceFailure::Final { .. }
             | SourceFailure::Busy { .. }
@@ -323,8 +327,6 @@ impl Task {
         };
         if fatal {
             self.fail(cx, TaskFailure::Source(failure));
-        } else if purpose == Purpose::Arbitration {
-            self.fail(cx, TaskFailure::WrongDigest);
         }
     }
 

@@ -3,12 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use dfnode_node::get::{CacheFile, Started};
-use rustix::fs::{FallocateFlags, copy_file_range, fallocate, ioctl_ficlone};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, copy_file_range, fallocate, ioctl_ficlone, linkat,
+    open,
+};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +27,9 @@ const KERNEL_BYTES: usize = 16 * 1024 * 1024;
 /// A smaller file is written before its room could be asked for.
 const WORTH_RESERVING_BYTES: u64 = 1024 * 1024;
 
+/// Where this process finds its open files.
+const OWN_FILES: &str = "/proc/self/fd";
+
 /// Names tried for the file that is being made.
 const NAMES: u32 = 100;
 
@@ -31,7 +37,8 @@ const NAMES: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Draft {
     path: PathBuf,
-    beside: PathBuf,
+    /// The name that it has meanwhile, where it must have one.
+    beside: Option<PathBuf>,
     file: File,
     source: CacheFile,
     /// The source, where it is a pipe.
@@ -45,7 +52,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Begins a file that is to be `part` of the content.
     pub(super) fn new(path: &Path, started: &Started, part: (u64, u64)) -> io::Result<Self> {
-        let (file, beside) = create_beside(path)?;
+        let (file, beside) = create(path)?;
         let mut made = Self {
             path: path.to_owned(),
             beside,
@@ -114,8 +121,12 @@ impl Draft {
             )?;
         }
         self.file.set_len(length)?;
-        fs::rename(&self.beside, &self.path)?;
-        self.beside = PathBuf::new();
+        let beside = match self.beside.take() {
+            Some(beside) => beside,
+            None => name_beside(&self.file, &self.path)?,
+        };
+        fs::rename(self.beside.insert(beside), &self.path)?;
+        self.beside = None;
         Ok(())
     }
 
@@ -139,9 +150,9 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        if !self.beside.as_os_str().is_empty() {
+        if let Some(beside) = &self.beside {
             // Nothing can be done about a file that stays.
-            let _ = fs::remove_file(&self.beside);
+            let _ = fs::remove_file(beside);
         }
     }
 }
@@ -154,20 +165,41 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A new, hidden file in the same folder, so that renaming it is one step.
-fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+/// A new file in the folder of `path`, and its name if it has one.
+///
+/// Without a name, as most file systems can, nothing of it is left when this process is killed.
+fn create(path: &Path) -> io::Result<(File, Option<PathBuf>)> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let can_be_named_later = Path::new(OWN_FILES).exists();
+    match open(folder_of(path), flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) if can_be_named_later => Ok((file.into(), None)),
+        Ok(_) | Err(_) => {
+            let make = |draft: &Path| {
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create_new(true).open(draft)
+            };
+            beside(path, make).map(|(file, draft)| (file, Some(draft)))
+        }
+    }
+}
+
+/// Names a file that has none, hidden in the folder of `path`.
+fn name_beside(file: &File, path: &Path) -> io::Result<PathBuf> {
+    let nameless = format!("{OWN_FILES}/{}", file.as_raw_fd());
+    let follow = AtFlags::SYMLINK_FOLLOW;
+    let link = |draft: &Path| Ok(linkat(CWD, &nameless, CWD, draft, follow)?);
+    beside(path, link).map(|((), draft)| draft)
+}
+
+/// Makes something under a new, hidden name in the same folder, so that renaming it is one step.
+fn beside<T>(path: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, PathBuf)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let name: String = name.to_string_lossy().chars().take(64).collect();
     let mut last = io::ErrorKind::AlreadyExists.into();
     for number in 0..NAMES {
         let draft = folder_of(path).join(format!(".{name}.{}-{number}.part", std::process::id()));
-        match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&draft)
-        {
-            Ok(file) => return Ok((file, draft)),
+        match make(&draft) {
+            Ok(new) => return Ok((new, draft)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
             Err(error) => return Err(error),
         }

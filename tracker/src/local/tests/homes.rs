@@ -189,6 +189,24 @@ fn a_node_alone_that_cannot_read_the_source_asks_the_homes_once_more() {
 }
 
 #[test]
+fn callers_who_keep_coming_do_not_keep_a_lonely_node_from_failing() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    cluster.dead.extend(&ranks[..3]);
+    let alone = ranks[3];
+    let verdicts = (0..12).take_while(|_| {
+        cluster.want(alone);
+        cluster.pass(Duration::from_secs(5));
+        let failure = SourceFailure::Transient {
+            what: "no route".to_owned(),
+        };
+        cluster.fail_read(alone, failure);
+        cluster.failure(alone).is_none()
+    });
+    assert!(verdicts.count() < 12, "nobody is told");
+}
+
+#[test]
 fn an_old_home_sends_registrants_to_a_better_one_that_came() {
     let mut cluster = Cluster::new(6);
     let ranks = cluster.by_rank();
