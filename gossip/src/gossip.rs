@@ -22,11 +22,13 @@ use crate::{
 
 mod clock;
 mod events;
+mod footprint;
 mod membership;
 mod plan;
 mod sync;
 
 use clock::Clock;
+pub use footprint::Footprint;
 use plan::Plan;
 
 /// Membership and events of one node.

@@ -288,6 +288,27 @@ impl Homes {
         forgotten
     }
 
+    /// All tables, whatever this node is to them.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Leases that tables know of.
+    pub(crate) fn leases(&self) -> usize {
+        self.tables
+            .values()
+            .map(|table| table.leases.out.len())
+            .sum()
+    }
+
+    /// Registrants, over all tables.
+    pub(crate) fn registrants(&self) -> usize {
+        self.tables
+            .values()
+            .map(|table| table.registrants.len())
+            .sum()
+    }
+
     /// Tables that this node acts on as a home.
     pub(crate) fn acting(&self) -> usize {
         self.tables

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod dispatch;
+mod footprint;
 mod isolation;
 mod tasks;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Event, EventKind, Member, Now, PeerId, Zone};
 
+pub use self::footprint::Footprint;
 use self::tasks::Tasks;
 use crate::blocks::BlockSet;
 use crate::context::{Chance, Context};
