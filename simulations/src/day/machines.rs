@@ -103,6 +103,11 @@ impl Cluster {
                     self.violation(&format!("host {host} cannot publish: {error}"));
                 }
             }
+            Output::Withdraw { subject, kind } => {
+                if let Some(life) = self.alive(host) {
+                    life.gossip.withdraw(clock, subject, kind);
+                }
+            }
             Output::Task { task, event } => self.task_news(host, task, event),
             Output::Blame { reason, .. } => {
                 let why = reason.as_str();

@@ -224,7 +224,16 @@ impl Cluster {
                     life.tracker.handle_event(clock, &event);
                 }
             }
-            GossipOutput::Removed { .. } | GossipOutput::Renewed(_) => {}
+            GossipOutput::Removed {
+                origin,
+                subject,
+                kind,
+            } => {
+                if let Some(life) = self.alive(host) {
+                    life.tracker.handle_removed(&origin, &subject, kind);
+                }
+            }
+            GossipOutput::Renewed(_) => {}
         }
     }
 

@@ -196,7 +196,14 @@ impl World {
                     gossip.handle_signature(now, request, signature);
                 }
             }
-            GossipOutput::Removed { .. } | GossipOutput::Renewed(_) => {}
+            GossipOutput::Removed {
+                origin,
+                subject,
+                kind,
+            } => self.nodes[index]
+                .tracker
+                .handle_removed(&origin, &subject, kind),
+            GossipOutput::Renewed(_) => {}
         }
     }
 }

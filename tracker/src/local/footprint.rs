@@ -29,7 +29,7 @@ impl LocalTracker {
             tables: self.homes.len(),
             leases: self.homes.leases(),
             registrants: self.homes.registrants(),
-            announced: self.holders.len(),
+            announced: self.holders.tasks(),
             accused: self.accusations.len(),
             waiting: self.outputs.len() + self.signing.len(),
         }
