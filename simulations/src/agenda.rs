@@ -57,6 +57,11 @@ impl<T> Agenda<T> {
         });
     }
 
+    /// Gives back the room that a busier time took.
+    pub(crate) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     pub(crate) fn take(&mut self) -> Option<(u64, T)> {
         self.queue.pop().map(|due| (due.time, due.what))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::host::{Host, Life};
-use super::{Cluster, Happening, LATENCY, SETTLING};
+use super::{Cluster, Happening, LATENCY};
 use crate::world::micros;
 
 /// The first nodes start within this time.
@@ -31,7 +31,7 @@ impl Cluster {
             self.at(time, Happening::Arrival);
         }
         let first = self.next_departure();
-        self.at(micros(SETTLING) + first, Happening::Churn);
+        self.at(micros(self.day.morning()) + first, Happening::Churn);
     }
 
     /// Numbers of the hosts that live.
@@ -62,7 +62,7 @@ impl Cluster {
     /// A node goes, and it or another one comes in a while.
     pub(super) fn churn(&mut self) {
         let next = self.now + self.next_departure();
-        if next < micros(SETTLING + self.day.length) {
+        if next < micros(self.day.evening()) {
             self.at(next, Happening::Churn);
         }
         let Some(host) = self.somebody(|life| life.ready) else {

@@ -32,7 +32,12 @@ use crate::chance::Chance;
 use crate::world::micros;
 
 /// The cluster forms and comes to rest before the first task.
+///
+/// Then come a few tasks, and a first quiet: maps that were never used take less than those that were emptied, and
+/// it is what grows from day to day that is looked for.
 const SETTLING: Duration = Duration::from_mins(15);
+/// How long the tasks before the first quiet take to start.
+const WARM_UP: Duration = Duration::from_mins(15);
 /// One way.
 const LATENCY: Duration = Duration::from_micros(500);
 /// This share of gossip's packets is lost.
@@ -142,10 +147,11 @@ struct Cluster {
 pub fn live(day: &Day, heap: fn() -> usize, show: &mut dyn FnMut(&DayProgress)) -> DayReport {
     let mut cluster = Cluster::new(day.clone());
     cluster.found();
-    cluster.plan_tasks();
-    cluster.live_until(SETTLING, show);
+    cluster.plan_tasks(SETTLING, WARM_UP, day.nodes as u64);
+    cluster.plan_tasks(day.morning(), day.length, day.tasks);
+    cluster.live_until(day.morning(), show);
     let start = cluster.rest(heap);
-    cluster.live_until(SETTLING + day.length, show);
+    cluster.live_until(day.evening(), show);
     let evening = cluster.rest(heap);
     cluster.live_until(day.whole(), show);
     let end = cluster.rest(heap);
@@ -154,10 +160,23 @@ pub fn live(day: &Day, heap: fn() -> usize, show: &mut dyn FnMut(&DayProgress)) 
 }
 
 impl Day {
-    /// How long all of it takes: after the last task caches forget, and then gossip does.
+    /// How long everything takes to be forgotten: the last absent node comes, then caches forget, and then gossip does.
+    fn quiet(&self) -> Duration {
+        churn::LONGEST_ABSENCE + self.cache_ttl + self.remember.max(REFUSED) + MARGIN
+    }
+
+    /// When the day begins.
+    fn morning(&self) -> Duration {
+        SETTLING + WARM_UP + self.quiet()
+    }
+
+    /// When the last task starts.
+    fn evening(&self) -> Duration {
+        self.morning() + self.length
+    }
+
     fn whole(&self) -> Duration {
-        let memory = self.remember.max(REFUSED);
-        SETTLING + self.length + churn::LONGEST_ABSENCE + self.cache_ttl + memory + MARGIN
+        self.evening() + self.quiet()
     }
 }
 

@@ -87,7 +87,7 @@ pub struct Rest {
 /// What came of a day.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DayReport {
-    /// Before the first task, the cluster at rest.
+    /// Before the day, the cluster at rest.
     pub start: Rest,
     /// When the last task had started and the last node had come.
     pub evening: Rest,
@@ -138,7 +138,7 @@ pub struct DayReport {
 /// How far a day is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DayProgress {
-    /// Virtual time since the cluster came to rest.
+    /// Virtual time.
     pub passed: Duration,
     /// Virtual time in all.
     pub of: Duration,

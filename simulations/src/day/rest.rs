@@ -30,8 +30,10 @@ impl Rest {
 }
 
 impl Cluster {
-    pub(super) fn rest(&self, heap: fn() -> usize) -> Rest {
+    pub(super) fn rest(&mut self, heap: fn() -> usize) -> Rest {
+        // What the world itself keeps room for is no machine's.
         signatures::forget();
+        self.agenda.shrink();
         let mut rest = Rest {
             living: self.living().count(),
             heap_bytes: heap(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dfnode_tracker::{BlockIndex, Layout, Part, TaskId};
 
-use super::{Cluster, Happening, SETTLING};
+use super::{Cluster, Happening};
 use crate::world::micros;
 
 /// The smallest and the largest file.
@@ -83,10 +83,11 @@ pub(super) struct Facts {
 }
 
 impl Cluster {
-    /// Puts all tasks on the agenda.
-    pub(super) fn plan_tasks(&mut self) {
-        let (begin, length) = (micros(SETTLING), micros(self.day.length));
-        for number in 0..self.day.tasks {
+    /// Puts so many tasks on the agenda, to start in this time.
+    pub(super) fn plan_tasks(&mut self, begin: Duration, length: Duration, count: u64) {
+        let (begin, length) = (micros(begin), micros(length));
+        for _ in 0..count {
+            let number = self.tasks.len() as u64;
             let bytes = self.chance.between(FILE_BYTES.0, FILE_BYTES.1);
             let most = CROWD.1.min(self.day.nodes as u64);
             let crowd = self.chance.between(CROWD.0, most);

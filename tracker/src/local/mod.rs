@@ -34,6 +34,9 @@ use crate::view::View;
 /// Tasks that one node keeps state of; the store bounds what it holds, this bounds what a remote may add.
 const MAX_TASKS: usize = 16_384;
 
+/// Outputs that there is always room for.
+const USUAL_OUTPUTS: usize = 32;
+
 /// How a tracker behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -333,7 +336,12 @@ impl LocalTracker {
 
     /// The next effect, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // A burst has passed: its room is not kept for the next one.
+            self.outputs.shrink_to(USUAL_OUTPUTS);
+        }
+        output
     }
 
     /// One task, if this node knows it.
