@@ -22,7 +22,7 @@ fn after_an_hour_of_joins_deaths_and_tasks_everything_returns_to_its_start() {
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1);
     let day = Day {
-        nodes: 30,
+        nodes: 24,
         length: Duration::from_hours(1),
         tasks: 60,
         seed,
