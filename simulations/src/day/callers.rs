@@ -94,7 +94,7 @@ impl Cluster {
                 self.look_at_part(host, task);
             }
             TaskEvent::Restarted => {
-                self.violation(&format!("host {host} begins anew: no source changed"))
+                self.violation(&format!("host {host} begins anew: no source changed"));
             }
             TaskEvent::Complete => self.completes(host, task),
             TaskEvent::Failed(failure) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host::{Host, Life};
+use super::store::Store;
 use super::{Cluster, Happening, LATENCY};
 use crate::world::micros;
 
@@ -80,7 +81,7 @@ impl Cluster {
         if self.chance.share() < RETURNING {
             self.later(away, Happening::Returns { host });
         } else {
-            self.hosts[host].store = Default::default();
+            self.hosts[host].store = Store::default();
             self.facts.newcomers += 1;
             self.later(away, Happening::Arrival);
         }
@@ -138,7 +139,7 @@ impl Cluster {
     pub(super) fn returns(&mut self, host: usize) {
         self.facts.returns += 1;
         if self.chance.share() < DISK_LOST {
-            self.hosts[host].store = Default::default();
+            self.hosts[host].store = Store::default();
         }
         self.begins(host);
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use dfnode_gossip::Output as GossipOutput;
 use dfnode_tracker::Output;
 use ed25519_dalek::Signer as _;
 
@@ -11,28 +10,26 @@ use super::{Cluster, Happening};
 /// How often a node looks for idle links and for what its cache should forget.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
-/// One effect of either machine.
-enum Effect {
-    Tracker(Output),
-    Gossip(GossipOutput),
-}
-
 impl Cluster {
-    fn next_effect(&mut self, host: usize) -> Option<Effect> {
-        let life = self.alive(host)?;
-        let gossip = life.gossip.poll_output().map(Effect::Gossip);
-        gossip.or_else(|| life.tracker.poll_output().map(Effect::Tracker))
+    fn perform_next(&mut self, host: usize) -> bool {
+        let Some(life) = self.alive(host) else {
+            return false;
+        };
+        if let Some(output) = life.gossip.poll_output() {
+            self.perform_gossip(host, output);
+        } else if let Some(output) = life.tracker.poll_output() {
+            self.perform(host, output);
+        } else {
+            return false;
+        }
+        true
     }
 
     /// Drains both machines: what one says may make the other speak.
     pub(super) fn drain(&mut self, host: usize) {
         let mut burst = 0;
-        while let Some(effect) = self.next_effect(host) {
+        while self.perform_next(host) {
             burst += 1;
-            match effect {
-                Effect::Gossip(output) => self.perform_gossip(host, output),
-                Effect::Tracker(output) => self.perform(host, output),
-            }
         }
         self.facts.longest_burst = self.facts.longest_burst.max(burst);
         let now = self.now;

@@ -15,8 +15,10 @@ const CROWD: (u64, u64) = (2, 36);
 const SPREAD_US: (u64, u64) = (1_000, 20_000_000);
 /// This share of the tasks is wanted again …
 const AGAIN: f64 = 0.25;
-/// … so much later.
-const AGAIN_AFTER: (Duration, Duration) = (Duration::from_mins(30), Duration::from_hours(6));
+/// … so much later, …
+const AGAIN_AFTER: Duration = Duration::from_mins(30);
+/// … and at most so much later still.
+const AGAIN_WITHIN: Duration = Duration::from_mins(330);
 
 /// A task of the day.
 #[derive(Debug)]
@@ -98,8 +100,7 @@ impl Cluster {
             let first = begin + self.chance.below(length);
             self.at(first, Happening::Round { task });
             let again = self.chance.share() < AGAIN;
-            let pause =
-                micros(AGAIN_AFTER.0) + self.chance.below(micros(AGAIN_AFTER.1 - AGAIN_AFTER.0));
+            let pause = micros(AGAIN_AFTER) + self.chance.below(micros(AGAIN_WITHIN));
             if again && first + pause < begin + length {
                 self.at(first + pause, Happening::Round { task });
             }
