@@ -22,6 +22,8 @@ pub struct Config {
     pub reconnect_period: Duration,
     /// How long the slots of a member that is down are kept. Default: 5 min.
     pub keep_slots_of_down: Duration,
+    /// How long members that are down are remembered. Default: 24 h.
+    pub remember_down: Duration,
     /// How long withdrawn slots and removals are remembered. Default: 24 h.
     pub keep_tombstones: Duration,
     /// Events that this node may publish per second, beyond `publish_burst`. Default: 5.
@@ -60,6 +62,7 @@ impl Default for Config {
             sync_period: Duration::from_mins(1),
             reconnect_period: Duration::from_secs(30),
             keep_slots_of_down: Duration::from_mins(5),
+            remember_down: Duration::from_hours(24),
             keep_tombstones: Duration::from_hours(24),
             publish_per_second: 5,
             publish_burst: 20,

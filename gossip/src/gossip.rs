@@ -22,12 +22,17 @@ use crate::{
 
 mod clock;
 mod events;
+mod footprint;
 mod membership;
 mod plan;
 mod sync;
 
 use clock::Clock;
+pub use footprint::Footprint;
 use plan::Plan;
+
+/// Outputs that there is always room for.
+const USUAL_OUTPUTS: usize = 32;
 
 /// Membership and events of one node.
 ///
@@ -114,7 +119,12 @@ impl Gossip {
 
     /// The next thing to do. Drain it after each call that takes the time.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // A burst has passed: its room is not kept for the next one.
+            self.outputs.shrink_to(USUAL_OUTPUTS);
+        }
+        output
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due. Being late does no harm but to

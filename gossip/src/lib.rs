@@ -33,7 +33,7 @@ mod wire;
 pub use config::Config;
 pub use error::{PublishError, Violation};
 pub use event::{Event, EventKind, MAX_BODY_BYTES, Subject};
-pub use gossip::Gossip;
+pub use gossip::{Footprint, Gossip};
 pub use labels::{InvalidZone, Labels, MAX_ZONE_BYTES, Zone};
 pub use member::{MAX_ADDRS, Member};
 pub use now::Now;

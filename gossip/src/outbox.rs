@@ -34,6 +34,10 @@ impl Outbox {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.unsigned.len() + self.pending.len()
+    }
+
     pub(crate) fn takes_unsigned(&self) -> bool {
         self.unsigned.len() < MAX_UNSIGNED
     }

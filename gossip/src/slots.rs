@@ -67,6 +67,16 @@ impl Slots {
         std::mem::take(&mut self.changes)
     }
 
+    /// All slots, tombstones included.
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Origins that are gone.
+    pub(crate) fn gone(&self) -> usize {
+        self.gone.len()
+    }
+
     /// The events about `subject`.
     pub(crate) fn events<'a>(
         &'a self,

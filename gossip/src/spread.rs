@@ -33,6 +33,10 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
+    pub(crate) fn len(&self) -> usize {
+        self.rumors.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rumors.is_empty()
     }

@@ -3,15 +3,20 @@
 //! Nothing here knows how a swarm works: nodes are `Gossip` and `LocalTracker` exactly as a real node owns them; the
 //! world only carries what they send and tells them the time. Equal seeds give equal runs, to the last event.
 
+mod agenda;
 mod catalogue;
+mod chance;
+mod day;
 mod links;
 mod node;
 mod plot;
 mod report;
 mod scenario;
+mod signatures;
 mod world;
 
 pub use catalogue::{Case, catalogue, crowd, soundness, usual};
+pub use day::{Day, DayProgress, DayReport, Rest, live};
 pub use plot::{Crowd, PlotError, plot_crowd, plot_growth};
 pub use report::{Moment, Outcome, Report, Traffic};
 pub use scenario::{Fault, Membership, Scenario, SourceKind, When, Zones};

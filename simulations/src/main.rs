@@ -7,11 +7,19 @@
 
 mod command;
 
+use std::alloc::System;
+
+use cap::Cap;
 use clap::{Parser, Subcommand};
 
+use crate::command::day::ADay;
 use crate::command::flash_crowd::FlashCrowd;
 use crate::command::growth::Growth;
 use crate::command::sweep::{Run, Sweep};
+
+/// Counts the heap: whether a day's memory returns to its start is a figure of the report.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +36,8 @@ enum Command {
     FlashCrowd(Box<FlashCrowd>),
     /// Flash crowds of several sizes: what becomes of time, source and control as they grow.
     Growth(Growth),
+    /// A day with joins, deaths and many tasks, and the quiet after it: does everything return to its start?
+    Day(ADay),
     /// One scenario of the catalogue, judged; without a name, lists them.
     Run(Run),
     /// The catalogue over many seeds.
@@ -38,6 +48,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::FlashCrowd(command) => command.run(),
         Command::Growth(command) => command.run(),
+        Command::Day(command) => command.run(|| HEAP.allocated()),
         Command::Run(command) => command.run(),
         Command::Sweep(command) => command.run(),
     }

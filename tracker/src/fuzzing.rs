@@ -532,7 +532,7 @@ impl Bench {
                 Output::Publish { body, .. } => {
                     assert!(body.len() <= dfnode_gossip::MAX_BODY_BYTES);
                 }
-                Output::Task { .. } => {}
+                Output::Task { .. } | Output::Withdraw { .. } => {}
                 Output::Blame { peer: blamed, .. } => assert_ne!(blamed, peer(0)),
             }
         }

@@ -36,7 +36,8 @@ pub use ids::{
 pub use layout::{Layout, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MIN_BLOCK_BYTES};
 pub use ledger::verify_signature;
 pub use local::{
-    Config, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Verify, Violation,
+    Config, Footprint, LinkState, LocalTracker, MemberChange, PROBATION, TaskView, Verify,
+    Violation,
 };
 pub use message::{
     AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,

@@ -114,6 +114,13 @@ pub enum Output {
         /// Its value.
         body: Bytes,
     },
+    /// Take back what was handed to the gossip machine, if it is there.
+    Withdraw {
+        /// The task.
+        subject: Subject,
+        /// Which slot.
+        kind: EventKind,
+    },
     /// Something that local callers and the store must know.
     Task {
         /// The task.

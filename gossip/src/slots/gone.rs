@@ -33,6 +33,10 @@ impl Gone {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.absences.len()
+    }
+
     /// Whether a slot of `origin` with this clock may still be taken in.
     pub(super) fn accepts(&self, origin: &PeerId, clock: u64) -> bool {
         match self.absences.get(origin) {

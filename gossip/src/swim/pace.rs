@@ -17,8 +17,6 @@ const RECONNECTS: NonZeroUsize = NonZeroUsize::new(2).expect("two");
 const TRANSMISSIONS_PER_DIGIT: usize = 4;
 /// A suspect's time to clear itself, per decimal digit of the cluster's size and probe period.
 const PATIENCE: f64 = 8.0 / 3.0;
-/// How long the dead are remembered.
-const REMEMBER_DOWN: Duration = Duration::from_hours(24);
 
 /// How often each node passes a piece of news on in a cluster of `size`:
 /// 4·⌈log10(size + 1)⌉.
@@ -50,7 +48,7 @@ pub(super) fn foca_config(config: &Config, size: usize) -> foca::Config {
         num_indirect_probes: FANOUT,
         max_transmissions: NonZeroU8::new(transmissions(size)).unwrap_or(NonZeroU8::MIN),
         suspect_to_down_after: suspicion(config, size),
-        remove_down_after: Some(REMEMBER_DOWN),
+        remove_down_after: Some(config.remember_down),
         max_packet_size: NonZeroUsize::new(MAX_SWIM_BYTES).unwrap_or(NonZeroUsize::MIN),
         notify_down_members: true,
         // The push/pulls do its work, reliably and for less.

@@ -49,6 +49,7 @@ impl Driver {
                 kind,
             } => {
                 trace!(origin = %origin.short(), %subject, ?kind, "event removed");
+                self.tracker.handle_removed(&origin, &subject, kind);
             }
             GossipOutput::SyncWith(member) => self.glance_at(&member),
             GossipOutput::Sign { request, bytes } => {
@@ -104,6 +105,7 @@ impl Driver {
                     warn!(%subject, ?kind, %error, "an event was not published");
                 }
             }
+            Output::Withdraw { subject, kind } => self.gossip.withdraw(now, subject, kind),
             Output::Task { task, event } => match event {
                 TaskEvent::Meta(meta) => self.handle_meta(now, task, meta),
                 TaskEvent::Restarted => self.handle_restarted(task),

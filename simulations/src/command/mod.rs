@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+pub(crate) mod day;
 pub(crate) mod flash_crowd;
 pub(crate) mod growth;
 mod progress;

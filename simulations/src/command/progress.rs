@@ -1,9 +1,8 @@
 //! A line on stderr for those who wait for a long run.
 
+use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
-
-use dfnode_simulations::Progress;
 
 /// Where a line replaces the one before it.
 const ON_A_TERMINAL: Pace = Pace {
@@ -53,7 +52,7 @@ impl Line {
         }
     }
 
-    pub(super) fn show(&mut self, progress: &Progress) {
+    pub(super) fn show(&mut self, progress: &impl Display) {
         let elapsed = now().duration_since(self.began);
         if elapsed < self.due {
             return;
@@ -65,14 +64,7 @@ impl Line {
         };
         self.due = elapsed + pace.every;
         self.shown = true;
-        let line = format!(
-            "{}{:.2} virtual s, {} of {} hosts finished, after {} s",
-            self.run,
-            progress.virtual_s,
-            progress.finished,
-            progress.nodes,
-            elapsed.as_secs()
-        );
+        let line = format!("{}{progress}, after {} s", self.run, elapsed.as_secs());
         if self.terminal {
             eprint!("\r\x1b[K{line}");
         } else {

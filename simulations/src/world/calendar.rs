@@ -8,9 +8,10 @@ use dfnode_gossip::{Gossip, Labels, Member, Now, PeerId, Zone};
 use dfnode_tracker::{Config, LocalTracker, MemberChange, best_homes};
 use ed25519_dalek::SigningKey;
 
-use super::{Happening, World, micros, signatures};
+use super::{Happening, World, micros};
 use crate::node::SimNode;
 use crate::scenario::{Fault, Membership};
+use crate::signatures;
 
 /// With a sampled membership, every node knows so many of those who would be the task's homes one after the other.
 const HOMES_KNOWN: usize = 16;

@@ -87,6 +87,11 @@ impl World {
                     let _ = gossip.publish(now, subject, kind, body);
                 }
             }
+            Output::Withdraw { subject, kind } => {
+                if let Some(gossip) = self.nodes[index].gossip.as_mut() {
+                    gossip.withdraw(now, subject, kind);
+                }
+            }
             Output::Task { event, .. } => self.task_news(index, event),
             Output::Blame { peer, reason } => self.blamed(index, &peer, reason),
         }

@@ -9,13 +9,11 @@ mod machines;
 mod moments;
 mod network;
 mod progress;
-mod signatures;
 mod source;
 mod transfers;
 mod zones;
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes as Packet;
@@ -24,6 +22,8 @@ use dfnode_tracker::{BlockIndex, Layout, Message, Meta, TaskId, VersionId};
 
 use self::moments::Watch;
 pub use self::progress::Progress;
+use crate::agenda::Agenda;
+use crate::chance::Chance;
 use crate::links::{self, FlowId, Links};
 use crate::node::{Bytes, SimNode};
 use crate::report::{Report, Traffic};
@@ -108,40 +108,10 @@ enum Cargo {
     },
 }
 
-/// What happens when; of what happens at the same time, what was planned first.
-#[derive(Debug)]
-struct Due {
-    time: u64,
-    sequence: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.time, self.sequence) == (other.time, other.sequence)
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    /// The heap gives the greatest first: that is the earliest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.time, other.sequence).cmp(&(self.time, self.sequence))
-    }
-}
-
 struct World {
     scenario: Scenario,
     now: u64,
-    sequence: u64,
-    queue: BinaryHeap<Due>,
+    agenda: Agenda<Happening>,
     nodes: Vec<SimNode>,
     index: BTreeMap<PeerId, usize>,
     links: Links,
@@ -170,7 +140,7 @@ struct World {
     task: TaskId,
     layout: Layout,
     trace: blake3::Hasher,
-    chance: u64,
+    chance: Chance,
     events: u64,
     isolations: u64,
     wrong_blocks: u64,
@@ -201,7 +171,7 @@ pub fn run_watched(scenario: &Scenario, show: &mut dyn FnMut(&Progress)) -> Repo
     world.report()
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -214,8 +184,7 @@ impl World {
         };
         let mut world = Self {
             now: 0,
-            sequence: 0,
-            queue: BinaryHeap::new(),
+            agenda: Agenda::default(),
             nodes: Vec::new(),
             index: BTreeMap::new(),
             links: Links::default(),
@@ -239,7 +208,7 @@ impl World {
             task: TaskId::from_bytes(*blake3::hash(&scenario.seed.to_le_bytes()).as_bytes()),
             layout,
             trace: blake3::Hasher::new(),
-            chance: scenario.seed,
+            chance: Chance::new(scenario.seed),
             events: 0,
             isolations: 0,
             wrong_blocks: 0,
@@ -260,21 +229,12 @@ impl World {
         world
     }
 
-    fn draw(&mut self) -> u64 {
-        self.chance = self.chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.chance;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+    const fn draw(&mut self) -> u64 {
+        self.chance.draw()
     }
 
     fn at(&mut self, time: u64, what: Happening) {
-        self.sequence += 1;
-        self.queue.push(Due {
-            time,
-            sequence: self.sequence,
-            what,
-        });
+        self.agenda.put(time, what);
     }
 
     fn later(&mut self, after: Duration, what: Happening) {
@@ -284,7 +244,7 @@ impl World {
     fn live(&mut self, show: &mut dyn FnMut(&Progress)) {
         let mut limit = self.first_start + micros(self.scenario.limit);
         let mut over = false;
-        while let Some(Due { time, what, .. }) = self.queue.pop() {
+        while let Some((time, what)) = self.agenda.take() {
             if !over && std::mem::take(&mut self.may_be_over) && self.is_over() {
                 over = true;
                 limit = limit.min(self.now + micros(AFTERMATH));

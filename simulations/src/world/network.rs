@@ -153,10 +153,7 @@ impl World {
 
     /// Whether a packet of gossip is lost.
     fn is_lost(&mut self) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "a number drawn by lot")]
-        let lost = self.scenario.gossip_loss > 0.0
-            && (self.draw() >> 11) as f64 / (1_u64 << 53) as f64 <= self.scenario.gossip_loss;
-        lost
+        self.scenario.gossip_loss > 0.0 && self.chance.share() <= self.scenario.gossip_loss
     }
 
     pub(super) fn perform_gossip(&mut self, index: usize, output: GossipOutput) {
@@ -199,7 +196,14 @@ impl World {
                     gossip.handle_signature(now, request, signature);
                 }
             }
-            GossipOutput::Removed { .. } | GossipOutput::Renewed(_) => {}
+            GossipOutput::Removed {
+                origin,
+                subject,
+                kind,
+            } => self.nodes[index]
+                .tracker
+                .handle_removed(&origin, &subject, kind),
+            GossipOutput::Renewed(_) => {}
         }
     }
 }

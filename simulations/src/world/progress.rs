@@ -1,5 +1,6 @@
 //! How far a world is, for those who wait for its end.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::World;
@@ -14,6 +15,17 @@ pub struct Progress {
     pub finished: usize,
     /// All hosts.
     pub nodes: usize,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (finished, nodes) = (self.finished, self.nodes);
+        write!(
+            f,
+            "{:.2} virtual s, {finished} of {nodes} hosts finished",
+            self.virtual_s
+        )
+    }
 }
 
 impl World {

@@ -26,7 +26,7 @@ use crate::message::{
     Holds, HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered,
 };
 
-/// Tasks that one node is home to at most; the least recently used idle one makes place.
+/// Tasks that one node is home to at most.
 const MAX_TABLES: usize = 4096;
 /// What all tables' sets of blocks may take. A few bytes from a peer can stand for all blocks of a file of terabytes.
 /// Beyond, no table is begun, and what registrants hold is not noted: they are served and not named as holders.
@@ -37,7 +37,7 @@ const RANKS_PATIENCE: Duration = Duration::from_millis(150);
 const FIRST_RANK_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a successor waits for registrants before it grants.
 const SUCCESSION: Duration = Duration::from_secs(1);
-/// A table without leases that nobody asked for this long is forgotten; holders register every five minutes.
+/// A table of which nobody spoke for this long is forgotten; holders register every five minutes.
 const TABLE_TTL: Duration = Duration::from_mins(15);
 
 /// All tables of one node.
@@ -250,7 +250,11 @@ impl Homes {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Now> {
-        self.tables.values().filter_map(Table::poll_timeout).min()
+        let tables = self.tables.values();
+        tables
+            .flat_map(|table| [table.poll_timeout(), Some(table.last_used + TABLE_TTL)])
+            .flatten()
+            .min()
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
@@ -259,33 +263,46 @@ impl Homes {
                 table.handle_timeout(cx, self.rules);
             }
         }
+        self.forget_unused(cx.now);
     }
 
-    /// Whether there is place for one more table, if need be by forgetting an idle one.
+    /// Holders register every five minutes, readers report and whoever waits asks all the time: a table that hears of
+    /// none of them costs nothing to forget.
+    fn forget_unused(&mut self, now: Now) {
+        self.tables
+            .retain(|_, table| now < table.last_used + TABLE_TTL);
+    }
+
     /// What all tables' sets of blocks take.
     pub(crate) fn bytes(&self) -> usize {
         self.tables.values().map(Table::bytes).sum()
     }
 
+    /// Whether there is place for one more table.
     fn make_place(&mut self, now: Now) -> bool {
-        if self.tables.len() < MAX_TABLES && self.bytes() < MAX_TABLE_BYTES {
-            return true;
-        }
-        let oldest = self
-            .tables
-            .iter()
-            .filter(|(_, table)| table.is_idle())
-            .min_by_key(|(_, table)| table.last_used)
-            .map(|(task, table)| (*task, table.last_used));
-        let Some((task, used)) = oldest else {
-            return false;
-        };
-        // Holders register again within five minutes, so an idle table that is older costs nothing to forget.
-        let forgotten = now.saturating_since(used) >= TABLE_TTL;
-        if forgotten {
-            self.tables.remove(&task);
-        }
-        forgotten
+        self.forget_unused(now);
+        self.tables.len() < MAX_TABLES && self.bytes() < MAX_TABLE_BYTES
+    }
+
+    /// All tables, whatever this node is to them.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Leases that tables know of.
+    pub(crate) fn leases(&self) -> usize {
+        self.tables
+            .values()
+            .map(|table| table.leases.out.len())
+            .sum()
+    }
+
+    /// Registrants, over all tables.
+    pub(crate) fn registrants(&self) -> usize {
+        self.tables
+            .values()
+            .map(|table| table.registrants.len())
+            .sum()
     }
 
     /// Tables that this node acts on as a home.

@@ -19,6 +19,7 @@ impl Table {
     }
 
     pub(super) fn adopt(&mut self, now: Now, copy: TableCopy) {
+        self.last_used = now;
         self.leases.adopt(now, copy);
     }
 

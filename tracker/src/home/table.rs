@@ -82,14 +82,6 @@ impl Table {
         self.registrants.bytes() + self.leases.bytes()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.leases.out.is_empty()
-            && self
-                .registrants
-                .values()
-                .all(|registrant| !registrant.wants)
-    }
-
     pub(super) fn changed(&mut self, now: Now) {
         if self.copy_at.is_none() {
             self.copy_at = Some(now + COPY_DELAY);

@@ -33,13 +33,7 @@ impl LocalTracker {
     ) -> Result<(), Violation> {
         match message {
             Message::Register(register) => {
-                let holders: Vec<PeerId> = self
-                    .holders
-                    .get(&register.task)
-                    .into_iter()
-                    .flatten()
-                    .copied()
-                    .collect();
+                let holders: Vec<PeerId> = self.holders.of(&register.task).collect();
                 let mut cx = context!(self, now);
                 self.homes
                     .handle_register(&mut cx, from, register, &holders);

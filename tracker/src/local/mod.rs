@@ -2,14 +2,18 @@
 
 mod arrivals;
 mod dispatch;
+mod footprint;
+mod holders;
 mod isolation;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dfnode_gossip::{Event, EventKind, Member, Now, PeerId, Zone};
+use dfnode_gossip::{Event, EventKind, Member, Now, PeerId, Subject, Zone};
 
+pub use self::footprint::Footprint;
+use self::holders::Holders;
 use self::tasks::Tasks;
 use crate::blocks::BlockSet;
 use crate::context::{Chance, Context};
@@ -29,10 +33,9 @@ use crate::view::View;
 
 /// Tasks that one node keeps state of; the store bounds what it holds, this bounds what a remote may add.
 const MAX_TASKS: usize = 16_384;
-/// Tasks of which gossip's holders are remembered.
-const MAX_HOLDER_TASKS: usize = 16_384;
-/// Holders remembered for one task: as many as announce.
-const MAX_HOLDERS: usize = 16;
+
+/// Outputs that there is always room for.
+const USUAL_OUTPUTS: usize = 32;
 
 /// How a tracker behaves.
 #[derive(Debug, Clone)]
@@ -133,7 +136,7 @@ pub struct LocalTracker {
     verify: Verify,
     tasks: Tasks,
     homes: Homes,
-    holders: BTreeMap<TaskId, BTreeSet<PeerId>>,
+    holders: Holders,
     slots: Slots,
     chance: Chance,
     outputs: VecDeque<Output>,
@@ -177,7 +180,7 @@ impl LocalTracker {
             homes: Homes::new(SourceRules {
                 readers: config.source_readers.max(1),
             }),
-            holders: BTreeMap::new(),
+            holders: Holders::default(),
             slots: Slots {
                 uploads: Places::new(config.upload_slots.max(1)),
                 downloads: Places::new(config.download_slots.max(1)),
@@ -222,9 +225,7 @@ impl LocalTracker {
                 let mut cx = context!(self, now);
                 self.homes.handle_down(&mut cx, peer);
                 self.forget_accusations(peer);
-                for holders in self.holders.values_mut() {
-                    holders.remove(peer);
-                }
+                self.holders.forget_peer(peer);
             }
         }
         self.for_wanted(now, Task::view_changed);
@@ -238,17 +239,14 @@ impl LocalTracker {
             EventKind::Progress | EventKind::Recover => {
                 let complete = Progress::decode(&event.body)
                     .is_some_and(|told| told.quarters == Progress::COMPLETE);
-                let room =
-                    self.holders.contains_key(&task) || self.holders.len() < MAX_HOLDER_TASKS;
-                if complete && room {
-                    let holders = self.holders.entry(task).or_default();
-                    if holders.len() < MAX_HOLDERS {
-                        holders.insert(event.origin);
-                    }
+                if complete {
+                    self.holders.add(task, event.origin, event.kind);
+                } else {
+                    self.holders.remove(&task, &event.origin, event.kind);
                 }
             }
             EventKind::FileRemove => {
-                self.holders.remove(&task);
+                self.holders.forget_task(&task);
                 self.homes.forget(&task);
             }
             EventKind::Isolate => {
@@ -257,6 +255,12 @@ impl LocalTracker {
             EventKind::DownloadStart | EventKind::Length => {}
         }
         self.settle(now);
+    }
+
+    /// A gossip event is no more: its origin withdrew it, or has been gone for long.
+    pub fn handle_removed(&mut self, origin: &PeerId, subject: &Subject, kind: EventKind) {
+        let task = TaskId::from_bytes(*subject.as_bytes());
+        self.holders.remove(&task, origin, kind);
     }
 
     /// The link to a peer is up or gone. A failed [`Output::Connect`] is answered with `Down`.
@@ -306,7 +310,7 @@ impl LocalTracker {
             let Some(task) = self.tasks.get_mut(&id) else {
                 continue;
             };
-            let interested = self.holders.get(&id).map_or(0, BTreeSet::len);
+            let interested = self.holders.of(&id).count();
             let (due, acts) = task.handle_timeout(&mut cx, interested);
             unsigned.extend(due.into_iter().map(|due| (id, due)));
             if acts {
@@ -332,7 +336,12 @@ impl LocalTracker {
 
     /// The next effect, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // A burst has passed: its room is not kept for the next one.
+            self.outputs.shrink_to(USUAL_OUTPUTS);
+        }
+        output
     }
 
     /// One task, if this node knows it.
@@ -457,6 +466,11 @@ impl Tracker for LocalTracker {
     }
 
     fn service_down(&mut self, now: Now, id: &TaskId) {
+        if self.tasks.get(id).is_some_and(Task::holds_nothing) {
+            // Nothing of it is worth keeping, and nobody would ever come to throw it away.
+            self.forget(now, id);
+            return;
+        }
         let mut cx = context!(self, now);
         if let Some(task) = self.tasks.get_mut(id) {
             task.service_down(&mut cx);

@@ -7,6 +7,14 @@ use crate::context::Context;
 use crate::events::Progress;
 use crate::output::Output;
 
+/// What a node says of a task that it wants or holds.
+const CLAIMS: [EventKind; 4] = [
+    EventKind::DownloadStart,
+    EventKind::Length,
+    EventKind::Progress,
+    EventKind::Recover,
+];
+
 impl Task {
     /// Announces the start, the quarters and the end of the download, if the home made this node an announcer.
     pub(super) fn tell_progress(&mut self, cx: &mut Context<'_>) {
@@ -37,6 +45,7 @@ impl Task {
             return;
         }
         let first = self.told_quarter.is_none();
+        self.claims = true;
         self.told_quarter = Some(quarters);
         let body = Progress {
             version: meta.version,
@@ -61,5 +70,16 @@ impl Task {
             kind: EventKind::Progress,
             body,
         });
+    }
+
+    /// Takes back all that the cluster was told: who asks it for holders must not be sent here any more.
+    pub(super) fn take_back(&mut self, cx: &mut Context<'_>) {
+        if !std::mem::take(&mut self.claims) {
+            return;
+        }
+        let subject = Subject::from_bytes(*self.id.as_bytes());
+        for kind in CLAIMS {
+            cx.out.push_back(Output::Withdraw { subject, kind });
+        }
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Task {
     restarts: u32,
     announces: bool,
     told_quarter: Option<u8>,
+    /// Whether the cluster was told anything of it by gossip.
+    claims: bool,
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
     dispute: Dispute,
@@ -90,6 +92,7 @@ impl Task {
             restarts: 0,
             announces: false,
             told_quarter: None,
+            claims: false,
             told_length: None,
             complete_told: false,
             dispute: Dispute::default(),
@@ -281,12 +284,20 @@ impl Task {
         }
     }
 
+    /// Whether there is nothing here that a later caller or a peer could use.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.session.have.is_empty() && !self.session.is_complete()
+    }
+
     /// The node holds nothing of the task any more.
     pub(crate) fn leave(&mut self, cx: &mut Context<'_>) {
         self.service_down(cx);
-        if let Some(home) = self.registration.home() {
+        if let Some(home) = self.registration.home()
+            && !self.session.have.is_empty()
+        {
             cx.send(home, Message::Leave(self.id));
         }
+        self.take_back(cx);
         let partners: Vec<PeerId> = self.session.neighbours().collect();
         for peer in &partners {
             cx.send(*peer, Message::Bye(self.id));

@@ -146,6 +146,7 @@ impl Task {
         let version = self.session.meta.as_ref().map(|meta| meta.version);
         let complete = self.session.is_complete();
         if let Some(version) = version {
+            self.claims = true;
             let quarters = if complete { Progress::COMPLETE } else { 0 };
             let body = Progress { version, quarters }.encode();
             cx.out.push_back(Output::Publish {

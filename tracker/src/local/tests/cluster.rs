@@ -202,6 +202,7 @@ impl Cluster {
                 | Output::Drop { .. }
                 | Output::KeepBatch { .. }
                 | Output::Publish { .. }
+                | Output::Withdraw { .. }
                 | Output::Task { .. }
                 | Output::Blame { .. } => self.done.push((self.now, node, output)),
             }

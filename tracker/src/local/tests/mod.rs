@@ -4,6 +4,7 @@ mod clearance;
 mod cluster;
 mod content;
 mod disputes;
+mod endings;
 mod failures;
 mod homes;
 mod parts;
