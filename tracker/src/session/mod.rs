@@ -213,13 +213,15 @@ impl Session {
     }
 
     /// A local caller wants the task from now on.
-    pub(crate) fn want(&mut self, now: Now) {
+    pub(crate) fn want(&mut self, cx: &mut Context<'_>) {
         if !self.wants {
             self.wants = true;
-            self.began = now;
-            self.last_gain = now;
+            self.began = cx.now;
+            self.last_gain = cx.now;
             // What neighbours told while nothing was wanted was not asked about.
-            self.ask_digests_at(now);
+            self.ask_digests_at(cx.now);
+            // Neighbours from the time of an earlier caller offer nothing to one that wants nothing.
+            self.tell_all(cx, None);
         }
     }
 

@@ -159,7 +159,7 @@ impl Task {
             self.dispute = Dispute::default();
             self.tell(cx, TaskEvent::Restarted);
         }
-        self.session.want(cx.now);
+        self.session.want(cx);
         self.registration.renew(cx.now);
         self.ask_if_due(cx, 0);
     }
@@ -202,7 +202,7 @@ impl Task {
         self.complete_told = false;
         self.dispute = Dispute::default();
         if self.wish.is_some() {
-            self.session.want(cx.now);
+            self.session.want(cx);
         }
         if self.session.have.remove(block) {
             self.session.greet_again(cx);

@@ -296,8 +296,7 @@ impl Task {
             Purpose::Arbitration => self.compare_next(cx),
             Purpose::Clearance => {
                 if self.may_take() && !self.session.is_complete() {
-                    self.session.want(cx.now);
-                    self.session.tell_all(cx, None);
+                    self.session.want(cx);
                     self.registration.hurry(cx.now);
                 }
             }

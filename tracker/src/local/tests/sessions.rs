@@ -145,6 +145,23 @@ fn a_caller_that_leaves_calls_off_what_was_wanted() {
 }
 
 #[test]
+fn a_caller_that_comes_after_one_that_left_is_offered_blocks_again() {
+    let (mut cluster, reader, taker) = pair();
+    report(&mut cluster, reader, taker, bytes(0));
+    cluster.nodes[taker].service_down(cluster.now, &task());
+    cluster.settle();
+    cluster.said.clear();
+    cluster.want(taker);
+    let is_told = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (taker, reader) && matches!(message, Message::Have(have) if have.wants)
+    });
+    assert!(
+        is_told,
+        "the neighbour still takes it for one that wants nothing"
+    );
+}
+
+#[test]
 fn digests_that_their_signer_did_not_sign_are_a_violation() {
     let (mut cluster, reader, taker) = pair();
     let forged = forged_by(&cluster);
