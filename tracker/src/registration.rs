@@ -17,7 +17,7 @@ const PATIENCE: [Duration; 3] = [
 const STALL: Duration = Duration::from_millis(500);
 /// A home that says "not yet" is asked again after this long.
 const NOT_YET_PAUSE: Duration = Duration::from_millis(200);
-/// Holders register again this often, so that a complete copy is never forgotten.
+/// Holders register again this often, and whoever else has nothing to ask, so that no home forgets the task.
 const HOLDER_PERIOD: Duration = Duration::from_mins(5);
 /// Without an answer from any home for this long, a node is alone.
 const ALONE_AFTER: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ pub(crate) struct Registration {
     request: u64,
     asked: Option<u32>,
     next: Now,
+    /// When a home last answered.
+    answered: Now,
     /// Since when nobody has answered what was asked.
     unheard: Option<Now>,
     redirects: u32,
@@ -68,6 +70,7 @@ impl Registration {
             request: 0,
             asked: None,
             next: now,
+            answered: now,
             unheard: None,
             redirects: 0,
             alone: false,
@@ -145,8 +148,8 @@ impl Registration {
             && self.home.is_some()
             && let Some(gained) = gained
         {
-            // Blocks come: there is nothing to ask.
-            let due = gained + STALL;
+            // Blocks come: there is nothing to ask, but a home forgets tasks of which nobody speaks.
+            let due = (gained + STALL).min(self.answered + HOLDER_PERIOD);
             if cx.now < due {
                 self.next = due;
                 return None;
@@ -245,6 +248,7 @@ impl Registration {
     pub(crate) fn welcomed(&mut self, now: Now, wants: bool) {
         // Another home answers: the next time alone is another matter.
         self.reconsidered &= self.acting;
+        self.answered = now;
         self.asked = None;
         self.unheard = None;
         self.redirects = 0;

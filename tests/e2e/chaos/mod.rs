@@ -113,6 +113,12 @@ fn seed() -> u64 {
     env::var("DFNODE_CHAOS_SEED").map_or(7, |text| text.parse().unwrap())
 }
 
+/// How long it lasts: as planned, or as many minutes as the environment says.
+fn time(plan: &Plan) -> Duration {
+    let minutes = env::var("DFNODE_CHAOS_MINUTES");
+    minutes.map_or(plan.time, |text| Duration::from_mins(text.parse().unwrap()))
+}
+
 #[test]
 fn whatever_goes_wrong_no_byte_does() {
     let Some(_turn) = take_turn(&["nginx", "curl", "mount", "umount", "iptables"]) else {
@@ -149,7 +155,7 @@ fn whatever_goes_wrong_no_byte_does() {
         files: Mutex::default(),
         troubles: Mutex::default(),
         peak_rss_bytes: Mutex::default(),
-        end: Instant::now() + plan.time,
+        end: Instant::now() + time(&plan),
     };
     world.publish(0, 300_000);
     let fared: Vec<Fared> = thread::scope(|scope| {

@@ -21,6 +21,8 @@ const MAX_REGISTRANTS: usize = 16_384;
 const LOOKED_AT: usize = 64;
 /// Changes are copied to rank 2 after this long.
 const COPY_DELAY: Duration = Duration::from_millis(50);
+/// While registrants come, rank 2 is told this often even if nothing changes, so that it does not forget.
+const COPY_PERIOD: Duration = Duration::from_mins(5);
 
 /// What this node is to the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,7 @@ pub(super) struct Table {
     pub(super) census_until: Option<Now>,
     pub(super) census_ended: Option<Now>,
     pub(super) copy_at: Option<Now>,
+    copied: Now,
     /// Until when nobody is looked for who could read.
     pub(super) futile_until: Option<Now>,
 }
@@ -73,6 +76,7 @@ impl Table {
             census_until: None,
             census_ended: None,
             copy_at: None,
+            copied: now,
             futile_until: None,
         }
     }
@@ -109,6 +113,9 @@ impl Table {
         holders: &[PeerId],
     ) {
         self.last_used = cx.now;
+        if cx.now.saturating_since(self.copied) >= COPY_PERIOD {
+            self.changed(cx.now);
+        }
         if let Role::HandedOver { to } = self.role {
             let still_better = cx.view.homes(&self.task).first() == Some(&to);
             if still_better {
@@ -369,6 +376,7 @@ impl Table {
         }
         if self.copy_at.is_some_and(|at| cx.now >= at) {
             self.copy_at = None;
+            self.copied = cx.now;
             self.copy_to_second(cx);
         }
     }

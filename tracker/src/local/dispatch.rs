@@ -4,7 +4,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use super::context;
 use super::{LocalTracker, Violation};
-use crate::message::Message;
+use crate::message::{Message, Outcome};
 
 impl LocalTracker {
     /// A peer's message.
@@ -56,8 +56,13 @@ impl LocalTracker {
             }
             Message::Registered(registered) => {
                 let mut cx = context!(self, now);
+                let outcome = &registered.outcome;
+                let counts_on_us = matches!(outcome, Outcome::Welcome { .. } | Outcome::Report);
                 if let Some(task) = self.tasks.get_mut(&registered.task) {
                     task.handle_registered(&mut cx, from, registered);
+                } else if counts_on_us {
+                    // A farewell was lost, or overtaken: no lease may wait for this node.
+                    cx.send(from, Message::Leave(registered.task));
                 }
             }
             Message::Border(border) => {

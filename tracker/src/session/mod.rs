@@ -220,8 +220,10 @@ impl Session {
             self.last_gain = cx.now;
             // What neighbours told while nothing was wanted was not asked about.
             self.ask_digests_at(cx.now);
-            // Neighbours from the time of an earlier caller offer nothing to one that wants nothing.
-            self.tell_all(cx, None);
+            if !self.is_complete() {
+                // Neighbours from the time of an earlier caller offer nothing to one that wants nothing.
+                self.tell_all(cx, None);
+            }
         }
     }
 
@@ -256,15 +258,18 @@ impl Session {
 
     /// Tells all whom this node greeted what it holds now, in place of what it said before.
     pub(crate) fn greet_again(&mut self, cx: &mut Context<'_>) {
-        let greeted: Vec<PeerId> = self
-            .peers
+        for peer in self.greeted() {
+            self.greet(cx, peer);
+        }
+    }
+
+    /// All whom this node has told who it is.
+    pub(crate) fn greeted(&self) -> Vec<PeerId> {
+        self.peers
             .iter()
             .filter(|(_, peer)| peer.state != Acquaintance::Dialling)
             .map(|(id, _)| *id)
-            .collect();
-        for peer in greeted {
-            self.greet(cx, peer);
-        }
+            .collect()
     }
 
     /// A stream's end told its length, or a neighbour says that it did: one that the cut cannot have is none.

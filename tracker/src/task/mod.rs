@@ -298,9 +298,9 @@ impl Task {
             cx.send(home, Message::Leave(self.id));
         }
         self.take_back(cx);
-        let partners: Vec<PeerId> = self.session.neighbours().collect();
-        for peer in &partners {
-            cx.send(*peer, Message::Bye(self.id));
+        // Who is silent hears it too: it would take the next caller's hello for one that it has answered.
+        for peer in self.session.greeted() {
+            cx.send(peer, Message::Bye(self.id));
         }
         self.session.lose_all(cx);
         cx.slots.forget(&self.id);

@@ -6,6 +6,7 @@ use dfnode_gossip::EventKind;
 
 use super::cluster::{Cluster, task};
 use crate::local::Footprint;
+use crate::message::{Message, Outcome, Registered};
 use crate::output::Output;
 use crate::tracker::Tracker;
 
@@ -52,4 +53,53 @@ fn what_a_node_said_of_a_task_goes_with_it() {
     assert!(withdrawn(EventKind::Progress) && withdrawn(EventKind::Recover));
     cluster.pass(LONG);
     nothing_is_left(&cluster);
+}
+
+#[test]
+fn a_home_that_still_counts_on_a_node_is_told_that_it_left() {
+    let mut cluster = Cluster::new(4);
+    let home = cluster.peer(0);
+    let welcome = Message::Registered(Registered {
+        task: task(),
+        request: 0,
+        outcome: Outcome::Report,
+    });
+    let now = cluster.now;
+    cluster.nodes[3]
+        .handle_message(now, home, welcome)
+        .expect("no violation");
+    cluster.settle();
+    let left = |message: &Message| matches!(message, Message::Leave(left) if *left == task());
+    assert!(
+        cluster
+            .said
+            .iter()
+            .any(|(_, from, to, said)| (*from, *to) == (3, 0) && left(said))
+    );
+}
+
+#[test]
+fn a_silent_neighbour_is_told_that_its_node_left() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let (reader, taker) = (ranks[3], ranks[4]);
+    cluster.want(reader);
+    cluster.want(taker);
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(reader);
+    cluster.read_block(reader, crate::ids::BlockIndex(0));
+    cluster.pass(Duration::from_millis(100));
+    // Its block does not come, and nothing else.
+    cluster.dead.insert(reader);
+    cluster.pass(Duration::from_secs(3));
+    cluster.dead.clear();
+    cluster.said.clear();
+    let now = cluster.now;
+    cluster.nodes[taker].service_down(now, &task());
+    cluster.settle();
+    let bye = |message: &Message| matches!(message, Message::Bye(_));
+    let said = |(_, from, to, said): &(_, usize, usize, Message)| {
+        (*from, *to) == (taker, reader) && bye(said)
+    };
+    assert!(cluster.said.iter().any(said));
 }
