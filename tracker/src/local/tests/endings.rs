@@ -5,6 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::EventKind;
 
 use super::cluster::{Cluster, task};
+use super::sessions::pair;
 use crate::local::Footprint;
 use crate::message::{Message, Outcome, Registered};
 use crate::output::Output;
@@ -80,15 +81,7 @@ fn a_home_that_still_counts_on_a_node_is_told_that_it_left() {
 
 #[test]
 fn a_silent_neighbour_is_told_that_its_node_left() {
-    let mut cluster = Cluster::new(5);
-    let ranks = cluster.by_rank();
-    let (reader, taker) = (ranks[3], ranks[4]);
-    cluster.want(reader);
-    cluster.want(taker);
-    cluster.pass(Duration::from_millis(600));
-    cluster.head(reader);
-    cluster.read_block(reader, crate::ids::BlockIndex(0));
-    cluster.pass(Duration::from_millis(100));
+    let (mut cluster, reader, taker) = pair();
     // Its block does not come, and nothing else.
     cluster.dead.insert(reader);
     cluster.pass(Duration::from_secs(3));

@@ -13,7 +13,7 @@ use crate::session::Arrival;
 use crate::tracker::{PieceReport, Tracker};
 
 /// One node read the first block of a task that a second wants.
-fn pair() -> (Cluster, usize, usize) {
+pub(super) fn pair() -> (Cluster, usize, usize) {
     let mut cluster = Cluster::new(5);
     let ranks = cluster.by_rank();
     let (reader, taker) = (ranks[3], ranks[4]);
