@@ -266,7 +266,7 @@ impl Homes {
         self.forget_unused(cx.now);
     }
 
-    /// Holders register every five minutes, readers report and whoever waits asks all the time: a table that hears of
+    /// Who wants or holds a task speaks to its home at least every five minutes, and readers report: a table that hears of
     /// none of them costs nothing to forget.
     fn forget_unused(&mut self, now: Now) {
         self.tables
