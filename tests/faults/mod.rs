@@ -45,6 +45,8 @@ struct Fault {
     what: &'static str,
     /// Where the file is at the source with faults; at nginx if empty.
     path: &'static str,
+    /// The version of the source's content that is right: see [`crate::fault_source::content`].
+    version: u64,
     /// Further arguments of every `dfnode get`.
     arguments: fn(&Scene<'_>) -> Vec<String>,
     /// The lie that the second host tells.
@@ -75,6 +77,7 @@ impl Fault {
             name,
             what,
             path: "",
+            version: 0,
             arguments: |_| Vec::new(),
             lie: None,
             before: |_| None,
@@ -102,6 +105,11 @@ impl Fault {
             strike: Some(strike),
             ..self
         }
+    }
+
+    /// The first version can reach nobody whole, so the second is right.
+    const fn changes(self) -> Self {
+        Self { version: 1, ..self }
     }
 
     const fn then(self, after: fn(&mut Scene<'_>)) -> Self {

@@ -44,8 +44,8 @@ pub(super) struct Scene<'lab> {
     pub(super) cluster: Cluster<'lab>,
     source: Source,
     url: String,
-    /// The digests of the contents that are right.
-    right: Vec<String>,
+    /// The digest of the content that is right.
+    right: String,
     gets: Vec<Option<Get>>,
     arguments: Vec<String>,
     before: Counters,
@@ -117,13 +117,13 @@ impl<'lab> Scene<'lab> {
             let content = noise(7, LENGTH);
             origin.publish("file", &content);
             let url = origin.url("file");
-            (Source::Nginx(origin), url, vec![sha256(&content)])
+            (Source::Nginx(origin), url, sha256(&content))
         } else {
             let source = FaultSource::start(lab.source());
             let mark = if fault.path.contains('?') { '&' } else { '?' };
             let url = source.url(&format!("{}{mark}size={LENGTH}", fault.path));
-            let right = [0, 1].map(|version| sha256(&fault_source::content(version, LENGTH)));
-            (Source::Faulty(source), url, right.to_vec())
+            let right = sha256(&fault_source::content(fault.version, LENGTH));
+            (Source::Faulty(source), url, right)
         };
         Self {
             lab,
@@ -143,7 +143,7 @@ impl<'lab> Scene<'lab> {
 
     /// The digest that `--digest` takes.
     pub(super) fn digest(&self) -> String {
-        format!("sha256:{}", self.right[0])
+        format!("sha256:{}", self.right)
     }
 
     pub(super) fn url(&self) -> &str {
@@ -241,7 +241,7 @@ impl<'lab> Scene<'lab> {
                 code,
                 took: ended.duration_since(began).unwrap_or_default(),
                 is_absent: got.is_none(),
-                is_right: got.is_some_and(|got| self.right.contains(&got)),
+                is_right: got.is_some_and(|got| got == self.right),
                 said: get.process.log(),
             }));
         }

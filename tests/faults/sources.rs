@@ -82,6 +82,7 @@ pub(super) fn faults() -> Vec<Fault> {
             "the file changes in the middle and says so",
             "change-etag?after=6000000",
         )
+        .changes()
         .copies(2.6)
         .late(15),
         Fault::at_source("redirect", "the source leads elsewhere", "redirect").late(6),

@@ -17,6 +17,8 @@ use crate::lab::Process;
 const RECENT: usize = 6;
 /// Without news for so long, and without a reason, a download hangs.
 const MAX_SILENCE: Duration = Duration::from_secs(30);
+/// More than a client that only waits reads and writes between two looks.
+const NEWS_BYTES: u64 = 100_000;
 /// How often it is looked whether a download moves.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
@@ -66,6 +68,7 @@ fn download(world: &World<'_>, place: usize, file: &Published, dice: &mut Dice, 
     let is_impatient = dice.roll(6) == 0;
     let mut seen = Seen {
         done: None,
+        taken_bytes: 0,
         silence: Duration::ZERO,
         looked: began,
     };
@@ -75,7 +78,7 @@ fn download(world: &World<'_>, place: usize, file: &Published, dice: &mut Dice, 
             fared.cancelled += 1;
             return;
         }
-        if hangs(world, place, file, &mut seen) {
+        if hangs(world, place, file, &getting, &mut seen) {
             fared.wrongs.push(format!(
                 "host {place} waits for {}, of which it has {:?}: {}",
                 file.url,
@@ -118,13 +121,21 @@ fn curl(mut curl: Command, url: &str, output: &Path) -> Command {
 /// What a client saw of a download last.
 struct Seen {
     done: Option<u64>,
+    /// What the client has read and written, which grows also where no task tells of it.
+    taken_bytes: u64,
     /// How long it did not move since, without a reason.
     silence: Duration,
     looked: Instant,
 }
 
 /// Whether a download stands still for too long without a reason.
-fn hangs(world: &World<'_>, place: usize, file: &Published, seen: &mut Seen) -> bool {
+fn hangs(
+    world: &World<'_>,
+    place: usize,
+    file: &Published,
+    getting: &Process,
+    seen: &mut Seen,
+) -> bool {
     if seen.looked.elapsed() < LOOK_EVERY {
         return false;
     }
@@ -135,17 +146,35 @@ fn hangs(world: &World<'_>, place: usize, file: &Published, seen: &mut Seen) -> 
         .and_then(|tasks| tasks.as_array())
         .and_then(|tasks| tasks.iter().find(|task| task["url"] == file.url.as_str()))
         .and_then(|task| task["done"].as_u64());
-    if done != seen.done {
+    let taken_bytes = taken_bytes(getting);
+    if done != seen.done || taken_bytes >= seen.taken_bytes + NEWS_BYTES {
         (seen.done, seen.silence) = (done, Duration::ZERO);
+        seen.taken_bytes = taken_bytes;
     } else if !lock(&world.troubles).excuse(place, since) {
         seen.silence += seen.looked - since;
     }
     seen.silence > MAX_SILENCE
 }
 
+/// What a process has read and written so far.
+fn taken_bytes(process: &Process) -> u64 {
+    let pid = process.pid().as_raw_nonzero();
+    let counts = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let lines = counts.lines().filter_map(|line| line.split_once(": "));
+    lines
+        .filter(|(name, _)| ["rchar", "wchar"].contains(name))
+        .filter_map(|(_, count)| count.parse::<u64>().ok())
+        .sum()
+}
+
 fn context(world: &World<'_>, place: usize, getting: &Process) -> String {
     let recent = lock(&world.troubles).recent(Duration::from_mins(1));
-    let node = lock(&world.nodes[place]).log();
-    let tail: Vec<&str> = node.lines().rev().take(15).collect();
-    format!("{}\n{recent:#?}\n{tail:#?}", getting.log())
+    let node = lock(&world.nodes[place]);
+    let (log, tasks) = (node.log(), node.json("tasks"));
+    let tail: Vec<&str> = log.lines().rev().take(40).collect();
+    format!(
+        "{}\n{recent:#?}\n{tail:#?}\n{}",
+        getting.log(),
+        tasks.unwrap_or_default()
+    )
 }

@@ -32,7 +32,6 @@ const MAX_FILES: usize = 256;
 const LIAR: usize = 3;
 /// The host whose cache lies on a disk of its own, which is filled now and then.
 const SMALL_DISK: usize = 1;
-const SMALL_DISK_MEBIBYTES: usize = 96;
 
 /// How much of it.
 struct Plan {
@@ -44,6 +43,8 @@ struct Plan {
     publish_every: Duration,
     /// What each cache may hold: less than is published.
     cache: &'static str,
+    /// How big the disk is that is filled: every file fits while it is not.
+    disk_mebibytes: usize,
 }
 
 const SMALL: Plan = Plan {
@@ -52,6 +53,7 @@ const SMALL: Plan = Plan {
     sizes: &[1, 4096, 300_000, 2_000_000, 8_000_000],
     publish_every: Duration::from_secs(2),
     cache: "64M",
+    disk_mebibytes: 96,
 };
 
 #[rustfmt::skip]
@@ -64,6 +66,7 @@ const FULL: Plan = Plan {
     ],
     publish_every: Duration::from_secs(8),
     cache: "3G",
+    disk_mebibytes: 2560,
 };
 
 /// What can be asked for.
@@ -146,7 +149,7 @@ fn whatever_goes_wrong_no_byte_does() {
         .node_mut(LIAR)
         .set_env("DFNODE_TEST_FAULT", "flip-relay");
     let small = cluster.nodes()[SMALL_DISK].data().to_owned();
-    let _disk = Disk::small(&small, SMALL_DISK_MEBIBYTES);
+    let _disk = Disk::small(&small, plan.disk_mebibytes);
     cluster.start_all();
     let world = World {
         lab: &lab,
@@ -194,6 +197,12 @@ fn judge(world: &World<'_>, fared: &[Fared]) {
         .map(|one| one.body_bytes)
         .sum();
     let copies = as_float(sent) / as_float(asked);
+    for host in world.lab.hosts() {
+        let address = host.v6().to_string();
+        let of_host = requests.iter().filter(|one| one.from == address);
+        let bytes: u64 = of_host.map(|one| one.body_bytes).sum();
+        eprintln!("{} read {} MB", host.name(), bytes / 1_000_000);
+    }
     let mut files = 0;
     for node in &world.nodes {
         let mut node = lock(node);

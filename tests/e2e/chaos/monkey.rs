@@ -119,6 +119,10 @@ fn fill(world: &World<'_>, for_long: Duration) {
     let ballast = lock(&world.nodes[SMALL_DISK]).data().join("ballast");
     lock(&world.troubles).begin(FULL, Whom::Nobody);
     let mut file = File::create(&ballast).unwrap();
+    let disk = rustix::fs::statvfs(&ballast).unwrap();
+    // Most of it at once; memory is taken only for what is written.
+    let most = disk.f_bavail * disk.f_frsize;
+    let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, most);
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
     thread::sleep(for_long);

@@ -12,8 +12,8 @@
 //! | /slow | 10 Mbit for all connections together |
 //! | /reset | the first `times` GETs are reset in their middle |
 //! | /stall | the first `times` GETs stop in their middle and stay open |
-//! | /change-etag | content and `ETag` change once `after` bytes were sent |
-//! | /change-silent | content changes so, and there is no validator |
+//! | /change-etag | content and `ETag` change once `after` bytes were sent; answers under way are reset |
+//! | /change-silent | content changes for later answers, and there is no validator |
 //! | /wrong-length | Content-Length promises 1000 bytes more than come |
 //! | /no-range | Range is ignored |
 //! | /chunked | no length, no Range |

@@ -33,6 +33,8 @@ pub(super) enum Manner {
     Plain,
     /// At the rate that all slow answers share.
     Slow,
+    /// A reset once so many bytes of the target were sent, over all answers.
+    Until(usize),
     /// Half of it, then a reset.
     ResetInTheMiddle,
     /// Half of it, then nothing.
@@ -99,9 +101,14 @@ pub(super) fn answer(request: &Request, turn: usize, history: &Arc<History>) -> 
         .answer(request),
         "change-etag" => {
             let version = changed(request, size, history);
+            let manner = match version {
+                0 => Manner::Until(change_after(request, size)),
+                _ => Manner::Plain,
+            };
             File {
                 bytes: content(version, size),
                 etag: Some(format!("\"v{version}\"")),
+                manner,
                 ..file
             }
             .answer(request)
@@ -153,10 +160,14 @@ fn fault(request: &Request) -> &str {
     request.path().trim_start_matches('/')
 }
 
-/// The version of a file that changes once enough of it was sent: half of it, unless the URL says.
+/// After how many sent bytes a file changes: half of it, unless the URL says.
+fn change_after(request: &Request, size: usize) -> usize {
+    request.number("after").unwrap_or(size / 2)
+}
+
+/// The version of a file that changes once enough of it was sent.
 fn changed(request: &Request, size: usize, history: &Arc<History>) -> u64 {
-    let after = request.number("after").unwrap_or(size / 2);
-    u64::from(history.sent(&request.target) >= after)
+    u64::from(history.sent(&request.target) >= change_after(request, size))
 }
 
 impl File {

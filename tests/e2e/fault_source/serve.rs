@@ -178,6 +178,7 @@ fn write(
         Manner::Chunked => write!(head, "Transfer-Encoding: chunked\r\n\r\n")?,
         Manner::Plain
         | Manner::Slow
+        | Manner::Until(_)
         | Manner::ResetInTheMiddle
         | Manner::StallInTheMiddle
         | Manner::EndInTheMiddle => {
@@ -198,6 +199,9 @@ fn write(
         bytes
     };
     for slice in whole.chunks(SLICE_BYTES) {
+        if matches!(manner, Manner::Until(end) if history.sent(&request.target) >= end) {
+            return reset(stream);
+        }
         if manner == Manner::Slow {
             history.wait_for_slow_line(slice.len());
         }
@@ -213,15 +217,17 @@ fn write(
     }
     match manner {
         Manner::Chunked => stream.write_all(b"0\r\n\r\n"),
-        Manner::ResetInTheMiddle => {
-            super::reset(stream.socket());
-            Err(io::ErrorKind::ConnectionReset.into())
-        }
+        Manner::ResetInTheMiddle => reset(stream),
         Manner::StallInTheMiddle => {
             thread::sleep(STALL);
             Err(io::ErrorKind::TimedOut.into())
         }
         // The connection ends there: less was sent than promised.
-        Manner::EndInTheMiddle | Manner::Plain | Manner::Slow => stream.flush(),
+        Manner::EndInTheMiddle | Manner::Plain | Manner::Slow | Manner::Until(_) => stream.flush(),
     }
+}
+
+fn reset(stream: &impl Wire) -> io::Result<()> {
+    super::reset(stream.socket());
+    Err(io::ErrorKind::ConnectionReset.into())
 }

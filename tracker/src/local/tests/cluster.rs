@@ -12,8 +12,9 @@ use crate::local::{Config, LinkState, LocalTracker, MemberChange};
 use crate::message::{Batches, Extent, Lease, Message, Outcome, SignedBatch};
 use crate::meta::{SourceFailure, SourceHead, Validators};
 use crate::output::{Output, TaskEvent, TaskFailure};
+use crate::session::Arrival;
 use crate::task::Wish;
-use crate::tracker::Tracker;
+use crate::tracker::{PieceReport, Tracker};
 use crate::view::View;
 
 const STEP: Duration = Duration::from_millis(5);
@@ -306,6 +307,60 @@ impl Cluster {
         let lease = self.newest_read(node);
         self.nodes[node].handle_source_block(self.now, &task(), lease, block, bytes(block.0));
         self.settle();
+    }
+
+    /// The source answers whatever is read of a known version, until nobody is let read more.
+    pub(super) fn read_all(&mut self) {
+        let mut answered = 0;
+        loop {
+            self.pass(Duration::from_millis(600));
+            let reads = self.reads().split_off(answered);
+            if reads.is_empty() {
+                break;
+            }
+            answered += reads.len();
+            for (_, node, lease) in reads {
+                let Extent::Blocks { run, .. } = lease.extent else {
+                    continue;
+                };
+                for block in run {
+                    let digest = bytes(block);
+                    self.nodes[node].handle_source_block(
+                        self.now,
+                        &task(),
+                        lease.id,
+                        BlockIndex(block),
+                        digest,
+                    );
+                }
+                self.nodes[node].handle_source_end(self.now, &task(), lease.id, Ok(None));
+                self.settle();
+            }
+        }
+    }
+
+    /// A block that `from` was to send `to` gets there. `false` if none is under way.
+    pub(super) fn carry_a_block(&mut self, from: usize, to: usize) -> bool {
+        let receiver = self.peer(to);
+        let sends = self.done.iter().rposition(|(_, node, output)| {
+            let for_it = matches!(output, Output::SendBlock { to, .. } if *to == receiver);
+            *node == from && for_it
+        });
+        let Some((_, _, Output::SendBlock { block, .. })) = sends.map(|at| self.done.remove(at))
+        else {
+            return false;
+        };
+        self.nodes[from].handle_block_sent(self.now, receiver, &task(), block, true);
+        let report = PieceReport {
+            from: self.peer(from),
+            task: task(),
+            version: self.version(from),
+            block,
+            digest: bytes(block.0),
+        };
+        let arrival = self.nodes[to].report_piece(self.now, report);
+        self.settle();
+        arrival == Arrival::Good
     }
 
     /// A node signs that a block hashes to `digest`, and another hears of it.

@@ -13,6 +13,8 @@ use crate::task::Wish;
 use crate::tracker::Tracker;
 
 const MOMENT: Duration = Duration::from_millis(100);
+/// Blocks of 256 KiB in a probe of 4 MiB.
+const PROBED: u32 = 16;
 
 #[test]
 fn rank_one_asks_the_other_ranks_before_its_first_grant() {
@@ -235,15 +237,8 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     let ranks = cluster.by_rank();
     let node = ranks[3];
     cluster.want(node);
-    cluster.pass(Duration::from_millis(600));
-    cluster.head(node);
+    read_whole(&mut cluster, node);
     let meta = cluster.nodes[node].task(&task()).expect("a task").meta;
-    let blocks = meta.as_ref().and_then(|meta| meta.layout.blocks());
-    for block in 0..blocks.expect("a known length") {
-        cluster.read_block(node, BlockIndex(block));
-    }
-    cluster.end_read(node);
-    assert_eq!(cluster.completions(node), 1);
     cluster.nodes[node].service_down(cluster.now, &task());
     cluster.pass(Duration::from_secs(1));
 
@@ -280,6 +275,70 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     assert!(matches!(lease.extent, Extent::Validate { .. }));
     cluster.end_read(node);
     assert_eq!(cluster.completions(node), 2);
+}
+
+/// Reads a whole file of the default size on `node`, which wants it.
+fn read_whole(cluster: &mut Cluster, node: usize) {
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(node);
+    let meta = cluster.nodes[node].task(&task()).expect("a task").meta;
+    let blocks = meta.and_then(|meta| meta.layout.blocks());
+    for block in 0..blocks.expect("a known length") {
+        cluster.read_block(node, BlockIndex(block));
+    }
+    cluster.end_read(node);
+    assert_eq!(cluster.completions(node), 1);
+}
+
+#[test]
+fn rank_two_does_not_forget_a_table_in_which_nothing_changes() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let [first, second, holder] = [ranks[0], ranks[1], ranks[4]];
+    cluster.want(holder);
+    read_whole(&mut cluster, holder);
+    cluster.nodes[holder].service_down(cluster.now, &task());
+    // Longer than tables of which nobody speaks are kept.
+    cluster.pass(Duration::from_mins(25));
+    assert_eq!(cluster.nodes[first].footprint().tables, 1);
+    assert_eq!(cluster.nodes[second].footprint().tables, 1);
+}
+
+#[test]
+fn a_node_to_which_blocks_keep_coming_speaks_to_its_home_every_five_minutes() {
+    let mut cluster = Cluster::new(5);
+    // Blocks enough that one can come each 400 ms for longer than five minutes.
+    cluster.file_bytes = 260_000_000;
+    let ranks = cluster.by_rank();
+    let [home, reader, taker] = [ranks[0], ranks[3], ranks[4]];
+    cluster.want(reader);
+    let only_takes = Wish {
+        can_read: false,
+        credentialed: false,
+        named: None,
+        max_age: Duration::from_mins(1),
+        part: None,
+    };
+    cluster.nodes[taker].register(cluster.now, task(), only_takes);
+    cluster.pass(Duration::from_millis(600));
+    cluster.head(reader);
+    for block in 0..PROBED {
+        cluster.read_block(reader, BlockIndex(block));
+    }
+    cluster.end_read(reader);
+    cluster.read_all();
+    let start = cluster.now;
+    let mut arrived = 0;
+    while cluster.now < start + Duration::from_mins(6) {
+        cluster.pass(Duration::from_millis(400));
+        arrived += u32::from(cluster.carry_a_block(reader, taker));
+    }
+    assert!(arrived > 850, "blocks kept coming: {arrived}");
+    let spoke = cluster.said.iter().any(|(at, from, to, message)| {
+        let late = *at > start + Duration::from_mins(4);
+        late && (*from, *to) == (taker, home) && matches!(message, Message::Register(_))
+    });
+    assert!(spoke, "its home would forget the task");
 }
 
 /// A few hundred bytes can stand for millions of blocks: what a home keeps for them has an end.

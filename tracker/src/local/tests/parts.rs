@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::cluster::{Cluster, bytes, task};
+use super::cluster::{Cluster, task};
 use crate::ids::BlockIndex;
 use crate::message::Extent;
 use crate::scope::Part;
@@ -97,28 +97,7 @@ fn who_wants_the_whole_later_gets_the_rest() {
     }
     cluster.end_read(0);
     want(&mut cluster, 0, None);
-    let mut read = 2;
-    for _ in 0..10 {
-        cluster.pass(Duration::from_millis(600));
-        for (_, node, lease) in cluster.reads().split_off(read) {
-            let Extent::Blocks { run, .. } = lease.extent else {
-                panic!("the version is known");
-            };
-            for block in run {
-                let digest = bytes(block);
-                cluster.nodes[node].handle_source_block(
-                    cluster.now,
-                    &task(),
-                    lease.id,
-                    BlockIndex(block),
-                    digest,
-                );
-            }
-            cluster.nodes[node].handle_source_end(cluster.now, &task(), lease.id, Ok(None));
-            cluster.settle();
-            read += 1;
-        }
-    }
+    cluster.read_all();
     let view = cluster.nodes[0].task(&task()).expect("a task");
     assert_eq!(view.blocks_held, BLOCKS);
     let mut read: Vec<u32> = leased(&cluster)
