@@ -45,7 +45,7 @@ pub use wire::datagram_sender;
 
 /// The most bytes of an [`Output::Datagram`]. With the seal and the headers of IPv6 and UDP it
 /// stays below the 1280 bytes that every IPv6 link carries.
-pub const MAX_DATAGRAM_BYTES: usize = 1180;
+pub const MAX_DATAGRAM_BYTES: usize = 1164;
 
 /// The most bytes of one event on the wire, keys and signature included.
 pub const MAX_ITEM_BYTES: usize = 512;

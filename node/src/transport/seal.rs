@@ -27,7 +27,7 @@ const TAG_BYTES: usize = 16;
 
 /// What a sealed packet is longer than its body.
 pub const SEAL_BYTES: usize = BODY_AT + TAG_BYTES;
-/// The longest body: with the seal, UDP and IPv4 it passes where 1280 bytes pass, and with IPv6 where 1293 do.
+/// The longest body: with the seal, UDP and IPv6 it passes where 1280 bytes pass.
 pub const MAX_PACKET_BODY_BYTES: usize = dfnode_gossip::MAX_DATAGRAM_BYTES;
 
 /// Which machine a packet is for.
