@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, MtuDiscoveryConfig, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Connection, Endpoint, EndpointConfig, MtuDiscoveryConfig,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 
 use quinn_proto::RandomConnectionIdGenerator;
@@ -24,13 +24,15 @@ pub(crate) const MAX_BLOCK_STREAMS: u32 = 64;
 const MAX_TWO_WAY_STREAMS: u32 = 8;
 
 /// A link on which nothing came for this long ends on both sides without a word. There are no keep-alives: an
-/// idle link costs nothing, and in a small cluster the push/pulls (every 30 s) keep using the same one.
+/// idle link costs nothing, and making a new one for the next push/pull costs a round trip.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The largest block plus its header, so that no block ever waits for credit in its middle.
 const STREAM_WINDOW_BYTES: u32 = dfnode_tracker::MAX_BLOCK_BYTES + 64 * 1024;
 /// 1 Gbit/s at a round trip of 60 ms; also what a peer can make us hold unread.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// The same before admission, which takes some hundred bytes.
+pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
 /// Bytes below the scheduler, which can no longer take them back: 1 Gbit/s at a round trip of 16 ms.
 const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 
@@ -94,6 +96,11 @@ fn endpoint_config(identity: &Identity) -> EndpointConfig {
     config
 }
 
+/// Lets an admitted peer send as much as blocks need.
+pub(super) fn open_window(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+}
+
 fn transport_config() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(PROBED_MTU).minimum_change(MTU_STEP);
@@ -105,7 +112,7 @@ fn transport_config() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_BLOCK_STREAMS))
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_TWO_WAY_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .max_idle_timeout(IDLE_TIMEOUT.try_into().ok())
         .initial_rtt(INITIAL_RTT)

@@ -397,6 +397,7 @@ impl Shared {
 
     /// Makes an admitted connection the link to its peer, if the peer that decides agrees.
     async fn establish(self: &Arc<Self>, mut admitted: Admitted) -> Result<Link, Close> {
+        endpoint::open_window(&admitted.connection);
         let decides = self.me < admitted.peer;
         if !decides {
             hear_kept(&mut admitted).await?;

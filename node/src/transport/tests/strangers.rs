@@ -1,6 +1,7 @@
 //! Who does not belong here.
 
 use super::*;
+use crate::transport::endpoint::STRANGER_WINDOW_BYTES;
 
 #[tokio::test]
 async fn another_cluster_key_is_refused_and_said() {
@@ -124,6 +125,16 @@ async fn a_stranger_that_proves_nothing_is_dropped_in_time() {
     // Connected is not admitted: streams are not served and the time is short.
     let mut stream = connection.open_uni().await.unwrap();
     stream.write_all(&[1; 100]).await.unwrap();
+    // Nor is more kept for it than admission takes.
+    let mut taken = 0;
+    let fill = async {
+        while let Ok(bytes) = stream.write(&[1; 1000]).await {
+            taken += bytes;
+        }
+    };
+    let is_stuck = tokio::time::timeout(Duration::from_secs(1), fill).await;
+    assert!(is_stuck.is_err(), "{taken} bytes");
+    assert!(taken <= STRANGER_WINDOW_BYTES as usize, "{taken} bytes");
     let closed = tokio::time::timeout(Duration::from_secs(5), connection.closed()).await;
     assert_eq!(Close::of(&closed.unwrap()), Some(Close::NotAdmitted));
     bob.quiet(Duration::from_millis(10)).await;
