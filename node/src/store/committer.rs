@@ -199,6 +199,7 @@ fn commit(inner: &Inner, work: &Work) -> Result<(), ()> {
         changes.tasks.push(snapshot.change);
     }
     let Err(error) = inner.index.apply(&changes) else {
+        inner.close_unpinned(&entries);
         return Ok(());
     };
     warn!(%error, "cannot write the index of the cache; trying again");

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dfnode_tracker::{BlockSet, Holds, SignedBatch, TaskId};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -26,8 +26,26 @@ const BATCHES: TableDefinition<'_, (&[u8; 32], u64), &[u8]> = TableDefinition::n
 /// The index on disk. Used by one thread at a time: it is never on the way of a block.
 pub(super) struct Index {
     path: PathBuf,
+    slot: Mutex<Slot>,
+}
+
+/// Where the open database is.
+#[derive(Default)]
+struct Slot {
     /// Absent after an error of the disk: the next use opens it again.
-    database: Mutex<Option<Database>>,
+    database: Option<Database>,
+    /// Whether it is to stay absent.
+    is_closed: bool,
+}
+
+impl Slot {
+    fn take(&mut self, path: &Path) -> Result<Database, IndexError> {
+        match self.database.take() {
+            Some(database) => Ok(database),
+            None if self.is_closed => Err(IndexError::Closed),
+            None => open_database(path),
+        }
+    }
 }
 
 /// What the index believes of a task.
@@ -66,6 +84,9 @@ pub(super) enum IndexError {
     /// The database's code met something that it did not expect.
     #[error("the file is damaged")]
     Panicked,
+    /// Its store is closed.
+    #[error("the store is closed")]
+    Closed,
     /// The records say something that no store wrote.
     #[error(transparent)]
     Record(#[from] BadRecord),
@@ -81,7 +102,7 @@ impl IndexError {
     /// Whether it is the file's content that is wrong, and not the way to it.
     fn is_damage(&self) -> bool {
         let Self::Database(error) = self else {
-            return true;
+            return !matches!(self, Self::Closed);
         };
         if let redb::Error::Io(error) = error.as_ref() {
             return matches!(
@@ -115,7 +136,10 @@ impl Index {
         Ok((
             Self {
                 path,
-                database: Mutex::new(Some(database)),
+                slot: Mutex::new(Slot {
+                    database: Some(database),
+                    is_closed: false,
+                }),
             },
             tasks,
         ))
@@ -123,20 +147,18 @@ impl Index {
 
     /// Lets go of the file, whoever else still holds the index.
     pub(super) fn close(&self) {
-        drop(
-            self.database
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        let closed = Slot {
+            database: None,
+            is_closed: true,
+        };
+        drop(std::mem::replace(&mut *self.lock(), closed));
     }
 
     /// The signed batches of a task.
     pub(super) fn batches(&self, task: TaskId) -> Result<Vec<SignedBatch>, IndexError> {
-        let slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = slot.as_ref() else {
-            return Ok(Vec::new());
-        };
+        let mut slot = self.lock();
+        let database = slot.take(&self.path)?;
+        let database = &*slot.database.insert(database);
         guarded(|| {
             let key = task.as_bytes();
             let table = database.begin_read()?.open_table(BATCHES)?;
@@ -151,14 +173,15 @@ impl Index {
 
     /// Makes `changes` durable, all or none.
     pub(super) fn apply(&self, changes: &Changes) -> Result<(), IndexError> {
-        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match slot.take() {
-            Some(database) => database,
-            None => open_database(&self.path)?,
-        };
+        let mut slot = self.lock();
+        let database = slot.take(&self.path)?;
         guarded(|| commit(&database, changes))?;
-        *slot = Some(database);
+        slot.database = Some(database);
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,12 +195,23 @@ fn open_database(path: &Path) -> Result<Database, IndexError> {
         let database = Database::builder()
             .set_cache_size(PAGE_CACHE_BYTES)
             .create(path)?;
-        let transaction = begin(&database)?;
-        transaction.open_table(TASKS)?;
-        transaction.open_table(HAVE)?;
-        transaction.open_table(BATCHES)?;
-        transaction.commit()?;
+        if !has_tables(&database) {
+            let transaction = begin(&database)?;
+            transaction.open_table(TASKS)?;
+            transaction.open_table(HAVE)?;
+            transaction.open_table(BATCHES)?;
+            transaction.commit()?;
+        }
         Ok(database)
+    })
+}
+
+/// Nothing is written where nothing is missing: a full disk can be read.
+fn has_tables(database: &Database) -> bool {
+    database.begin_read().is_ok_and(|transaction| {
+        transaction.open_table(TASKS).is_ok()
+            && transaction.open_table(HAVE).is_ok()
+            && transaction.open_table(BATCHES).is_ok()
     })
 }
 

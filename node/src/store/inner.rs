@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -417,16 +418,16 @@ impl Inner {
         });
     }
 
-    /// What signers said of a task's blocks. Blocking.
-    pub(super) fn digests(&self, entry: &Entry) -> Arc<Digests> {
+    /// What signers said of a task's blocks. Blocking. An index that cannot be read does not say that nobody signed.
+    pub(super) fn digests(&self, entry: &Entry) -> Result<Arc<Digests>, ReadError> {
         if let Some(digests) = entry.digests() {
-            return digests;
+            return Ok(digests);
         }
-        let stored = self.index.batches(entry.task).unwrap_or_else(|error| {
+        let stored = self.index.batches(entry.task).map_err(|error| {
             warn!(task = %entry.task, %error, "cannot read the digests of a task");
-            Vec::new()
-        });
-        entry.keep_digests(stored)
+            io::Error::other(error.to_string())
+        })?;
+        Ok(entry.keep_digests(stored))
     }
 
     /// Compares what of `range` may have changed with its digests; returns what did, which is dropped. Blocking.
@@ -440,7 +441,7 @@ impl Inner {
         if suspects.is_empty() {
             return Ok(Vec::new());
         }
-        let digests = self.digests(entry);
+        let digests = self.digests(entry)?;
         let mut damaged = Vec::new();
         for block in suspects {
             if !entry.prove(block, &digests, round) {
@@ -474,7 +475,7 @@ impl Inner {
         };
         let is_sound = match digest {
             Some(digest) => BlockDigest::of(&bytes) == digest,
-            None => proven || self.digests(entry).allow(block, &bytes),
+            None => proven || self.digests(entry)?.allow(block, &bytes),
         };
         if is_sound && !proven {
             entry.set_proven(block, round);
@@ -502,6 +503,17 @@ impl Inner {
         rack.pins.remove(&task);
         drop(rack);
         if let Some(entry) = self.entry(task) {
+            entry.close_idle();
+        }
+    }
+
+    /// Closes the files among these that nobody needs: a file can be closed only once it is synced.
+    pub(super) fn close_unpinned(&self, entries: &[&Arc<Entry>]) {
+        let rack = self.rack();
+        let is_pinned = |entry: &&&Arc<Entry>| rack.pins.contains_key(&entry.task);
+        let idle: Vec<_> = entries.iter().filter(|entry| !is_pinned(entry)).collect();
+        drop(rack);
+        for entry in idle {
             entry.close_idle();
         }
     }
@@ -552,7 +564,7 @@ impl Rack {
 fn unlink(entry: &Entry) {
     match fs::remove_file(&entry.path) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             warn!(path = %entry.path.display(), %error, "cannot remove a file of the cache");
         }

@@ -85,6 +85,22 @@ async fn what_an_earlier_process_wrote_is_compared_before_it_is_given_to_anybody
 }
 
 #[tokio::test]
+async fn what_is_in_doubt_is_not_given_to_anybody_while_the_index_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, meta) = stored(folder.path()).await;
+    store.close().await;
+    corrupt(folder.path(), 3 * 32_768);
+    let store = open(folder.path()).store;
+    store.0.inner.index.close();
+    for block in [3, 4] {
+        let read = store.read(task(1), meta.version, BlockIndex(block)).await;
+        assert!(matches!(read, Err(ReadError::Io(_))), "{read:?}");
+    }
+    let audited = store.audit(task(1), 0..u64::MAX).await;
+    assert!(matches!(audited, Err(ReadError::Io(_))), "{audited:?}");
+}
+
+#[tokio::test]
 async fn a_file_that_somebody_else_touched_is_compared_again() {
     let folder = tempfile::tempdir().unwrap();
     let (store, meta) = stored(folder.path()).await;
