@@ -1,4 +1,5 @@
-//! The status page: what a node does, for people, scripts and Prometheus. Read-only, and for this host alone.
+//! The status page: what a node does, for people, scripts and Prometheus. Read-only, and for this host alone unless it is
+//! told to listen elsewhere.
 
 mod metrics;
 mod page;
@@ -60,6 +61,7 @@ impl StatusPage {
     pub(crate) async fn serve(self, handle: Handle, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let tasks = TaskTracker::new();
+        let for_all = !self.addr.ip().is_loopback();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -70,7 +72,9 @@ impl StatusPage {
                 (Ok((stream, _)), Ok(place)) => {
                     let (handle, stop) = (handle.clone(), stop.clone());
                     tasks.spawn(async move {
-                        let _ = stop.run_until_cancelled(converse(stream, handle)).await;
+                        let _ = stop
+                            .run_until_cancelled(converse(stream, handle, for_all))
+                            .await;
                         drop(place);
                     });
                 }
@@ -84,10 +88,19 @@ impl StatusPage {
     }
 }
 
-async fn converse(stream: TcpStream, handle: Handle) {
+async fn converse(stream: TcpStream, handle: Handle, for_all: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let handle = handle.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &handle).await) }
+        async move {
+            // Of a page that others may open, the names under which they do so are not known here.
+            let is_meant = for_all || names_this_host(request.headers().get(HOST));
+            let answer = if is_meant {
+                answer(&request, &handle).await
+            } else {
+                elsewhere()
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -96,14 +109,15 @@ async fn converse(stream: TcpStream, handle: Handle) {
     }
 }
 
+fn elsewhere() -> Answer {
+    text(
+        StatusCode::FORBIDDEN,
+        "text/plain",
+        "this page is for this host alone\n".to_owned(),
+    )
+}
+
 async fn answer(request: &Request<Incoming>, handle: &Handle) -> Answer {
-    if !names_this_host(request.headers().get(HOST)) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "text/plain",
-            "this page is for this host alone\n".to_owned(),
-        );
-    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -150,7 +164,7 @@ async fn answer(request: &Request<Incoming>, handle: &Handle) -> Answer {
 
 /// Whoever opens the page is unknown: tasks that somebody's credentials fetched are not for everybody.
 fn visible(mut tasks: Vec<TaskView>) -> Vec<TaskView> {
-    tasks.retain(|task| task.owner.is_none());
+    tasks.retain(|task| task.owners.is_none());
     tasks
 }
 

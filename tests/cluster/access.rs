@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_node::cluster_key::{ClusterKeys, Token};
 use dfnode_node::get::{Caller, GetError, GetRequest, RemoveError, RemoveRequest, SourcePolicy};
 
-use crate::cluster::{Cluster, ME, eventually, get};
+use crate::cluster::{Cluster, ME, eventually, get, get_as};
 use crate::origin::{Origin, Resource, noise};
 
 fn with_token(origin: &Origin, token: &str) -> GetRequest {
@@ -77,6 +77,45 @@ async fn callers_whom_the_source_lets_in_share_one_copy() {
         file
     );
     assert_eq!(origin.body_bytes(), file.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nothing_identifies_is_its_callers_alone() {
+    let (ones, twos) = (noise(300_000, 49), noise(300_000, 50));
+    let resource = Resource::stream(&ones)
+        .but_for("Bearer two", &twos)
+        .slowly(300_000);
+    let origin = Origin::start(&[("/secret", resource)]).await;
+    let cluster = Cluster::start(2).await;
+    let [one, two] = ["Bearer one", "Bearer two"].map(|token| with_token(&origin, token));
+    for other in 0..2 {
+        let (node, beside) = (cluster.node(0), cluster.node(other));
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            get(&beside, two.clone()).await
+        };
+        let (first, second) = tokio::join!(get(&node, one.clone()), later);
+        assert!(first.unwrap().bytes == ones, "beside node {other}");
+        assert!(second.unwrap().bytes == twos, "on node {other}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_credentials_gets_an_answer_to_them() {
+    let (login, secret) = (noise(50_000, 54), noise(50_000, 55));
+    for (path, resource) in [
+        ("/secret", Resource::stream(&login)),
+        ("/secret", Resource::file(&login).without_a_name()),
+    ] {
+        let resource = resource.but_for("Bearer two", &secret);
+        let origin = Origin::start(&[(path, resource)]).await;
+        let cluster = Cluster::start(2).await;
+        assert!(cluster.get(0, origin.url(path)).await.unwrap().bytes == login);
+        for node in 0..2 {
+            let got = get(&cluster.node(node), with_token(&origin, "Bearer two")).await;
+            assert!(got.unwrap().bytes == secret, "on node {node}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,4 +231,26 @@ async fn a_private_file_is_removed_by_its_user_or_root_alone() {
     }
     cluster.get(0, origin.url("/open")).await.unwrap();
     assert!(remove(ME.uid + 1, "/open").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_file_is_theirs_to_whom_the_source_gave_it() {
+    let file = noise(1000, 48);
+    let resource = Resource::file(&file)
+        .only_for("Bearer one")
+        .only_for("Bearer two");
+    let origin = Origin::start(&[("/secret", resource)]).await;
+    let cluster = Cluster::start(1).await;
+    let node = cluster.node(0);
+    let [first, second, refused] = [1001, 1002, 1003].map(|uid| Caller { uid });
+    let ask = async |caller, token| get_as(caller, &node, with_token(&origin, token)).await;
+    ask(refused, "Bearer wrong").await.unwrap_err();
+    ask(first, "Bearer one").await.unwrap();
+    ask(second, "Bearer two").await.unwrap();
+    ask(refused, "Bearer wrong").await.unwrap_err();
+    let tasks = node.tasks().await;
+    let [task] = &tasks[..] else {
+        panic!("one task, not {tasks:?}")
+    };
+    assert_eq!(task.owners, Some(vec![first.uid, second.uid]));
 }

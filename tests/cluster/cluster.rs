@@ -154,7 +154,15 @@ impl Cluster {
 
 /// Downloads to the end and reads what the node's file says.
 pub(crate) async fn get(node: &Handle, request: GetRequest) -> Result<Got, GetError> {
-    let download = node.get(ME, request).await?;
+    get_as(ME, node, request).await
+}
+
+pub(crate) async fn get_as(
+    caller: Caller,
+    node: &Handle,
+    request: GetRequest,
+) -> Result<Got, GetError> {
+    let download = node.get(caller, request).await?;
     collect(download).await
 }
 

@@ -104,6 +104,18 @@ async fn content_that_changed_at_the_source_is_fetched_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_never_the_same_is_given_up() {
+    let file = noise(6_000_000, 51);
+    let resource = Resource::file(&file).named_anew_each_time();
+    let origin = Origin::start(&[("/file", resource)]).await;
+    let cluster = Cluster::start(1).await;
+    let mut request = GetRequest::new(origin.url("/file"));
+    request.source = SourcePolicy::Only;
+    let ended = get(&cluster.node(0), request).await.unwrap_err();
+    assert_eq!(ended, GetError::Changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_leaves_says_so() {
     let mut cluster = Cluster::start(3).await;
     cluster.stop(2).await;

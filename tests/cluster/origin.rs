@@ -33,6 +33,10 @@ pub(crate) struct Resource {
     pub(crate) ranges: bool,
     /// `Authorization` values that may read; empty: anybody.
     pub(crate) readers: Vec<String>,
+    /// An `Authorization` value, and what is given to who shows it instead.
+    pub(crate) other: Option<(String, Bytes)>,
+    /// Whether each answer has an `ETag` of its own.
+    pub(crate) is_fickle: bool,
     /// Between two chunks of 64 KiB.
     pub(crate) pause: Duration,
 }
@@ -47,6 +51,8 @@ impl Resource {
             tells_length: true,
             ranges: true,
             readers: Vec::new(),
+            other: None,
+            is_fickle: false,
             pause: Duration::ZERO,
         }
     }
@@ -65,6 +71,25 @@ impl Resource {
     pub(crate) fn slowly(self, bytes_per_sec: u64) -> Self {
         let pause = Duration::from_secs_f64(CHUNK_BYTES as f64 / bytes_per_sec as f64);
         Self { pause, ..self }
+    }
+
+    /// The same, without anything that tells one state of it from the next.
+    pub(crate) fn without_a_name(self) -> Self {
+        Self { etag: None, ..self }
+    }
+
+    /// The same, but other bytes for who shows this `Authorization`.
+    pub(crate) fn but_for(self, authorization: &str, body: &[u8]) -> Self {
+        let other = Some((authorization.to_owned(), Bytes::copy_from_slice(body)));
+        Self { other, ..self }
+    }
+
+    /// The same, as it comes from servers that each name it differently.
+    pub(crate) fn named_anew_each_time(self) -> Self {
+        Self {
+            is_fickle: true,
+            ..self
+        }
     }
 
     /// The same, for those alone who show this `Authorization`.
@@ -185,9 +210,13 @@ fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
         .unwrap()
         .get(request.uri().path())
         .cloned();
-    let Some(resource) = resource else {
+    let Some(mut resource) = resource else {
         return empty(StatusCode::NOT_FOUND);
     };
+    if resource.is_fickle {
+        let number = shared.requests.load(Ordering::Relaxed);
+        resource.etag = Some(format!("\"{number}\""));
+    }
     let header = |name| {
         request
             .headers()
@@ -198,6 +227,11 @@ fn answer(request: &Request<Incoming>, shared: &Arc<Shared>) -> Response<Body> {
     if !resource.readers.is_empty() && !resource.readers.iter().any(|reader| reader == shown) {
         shared.refusals.fetch_add(1, Ordering::Relaxed);
         return empty(StatusCode::UNAUTHORIZED);
+    }
+    if let Some((authorization, body)) = resource.other.take()
+        && authorization == shown
+    {
+        resource.body = body;
     }
     if let Some(etag) = &resource.etag {
         if header(IF_MATCH).is_some_and(|wanted| wanted != etag) {

@@ -86,6 +86,49 @@ fn damage(cluster: &Cluster, index: usize, at: u64) {
     file.write_all_at(b"rotten", at).unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_the_node_was_down_is_asked_for_before_it_is_handed_out() {
+    let (old, new) = (noise(1_000_000, 52), noise(1_000_000, 53));
+    let origin = Origin::start(&[("/file", Resource::file(&old))]).await;
+    let mut cluster = Cluster::start(1).await;
+    let url = origin.url("/file");
+    assert!(cluster.get(0, url.clone()).await.unwrap().bytes == old);
+    cluster.stop(0).await;
+    origin.put("/file", Resource::file(&new));
+    cluster.restart(0).await;
+    let got = cluster.get(0, url).await.unwrap();
+    assert!(
+        got.bytes == new,
+        "what lay in the cache was believed unasked"
+    );
+}
+
+/// Files of a node's cache that this process has open.
+fn open_files(cluster: &Cluster, index: usize) -> usize {
+    let folder = cluster.config(index).data.join("cache");
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter_map(|file| fs::read_link(file.path()).ok())
+        .filter(|file| file.starts_with(&folder))
+        .filter(|file| file.file_name().unwrap().len() > 64)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_keeps_no_file_open_that_nobody_waits_for() {
+    let origin = Origin::start(&[]).await;
+    let cluster = Cluster::start(1).await;
+    for seed in 0..10 {
+        let (path, file) = (format!("/file-{seed}"), noise(100_000, seed));
+        origin.put(&path, Resource::file(&file));
+        assert!(cluster.get(0, origin.url(&path)).await.unwrap().bytes == file);
+    }
+    eventually("all are closed", async || open_files(&cluster, 0) == 0).await;
+    // What was closed is there all the same.
+    origin.die();
+    let again = cluster.get(0, origin.url("/file-3")).await.unwrap();
+    assert!(again.bytes == noise(100_000, 3));
+}
+
 /// File systems stamp changes by a coarse clock.
 async fn let_the_stamp_age() {
     tokio::time::sleep(Duration::from_millis(30)).await;

@@ -1,18 +1,35 @@
 //! The status page.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::cluster::Cluster;
 use crate::origin::{Origin, Resource, noise};
 
-async fn ask(addr: std::net::SocketAddr, path: &str, host: &str) -> String {
+async fn ask(addr: SocketAddr, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_listens_for_all_answers_all() {
+    let cluster = Cluster::start_with(1, |_, config| {
+        config.status = Some("0.0.0.0:0".parse().unwrap());
+    })
+    .await;
+    let addr = cluster.node(0).status().await.status.unwrap();
+    let addr = SocketAddr::from(([127, 0, 0, 1], addr.port()));
+    assert!(
+        ask(addr, "/metrics", "10.0.0.5")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

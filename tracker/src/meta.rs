@@ -119,7 +119,7 @@ const MAX_FAILURE_BYTES: usize = 512;
 /// Why a read of the source ended before its extent did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum SourceFailure {
-    /// 401, 403, 407 or 410: this caller may not read. Another caller may.
+    /// 401, 402, 403, 407, 410 or 451: this caller may not read. Another caller may.
     #[error("the source refused this request with status {status}")]
     Refused {
         /// The HTTP status.

@@ -196,7 +196,7 @@ pub(super) fn task(task: &TaskView) -> Value {
         "readers": task.readers,
         "peers": task.peers,
         "last_used_unix_ms": task.last_used_unix_ms,
-        "owner": task.owner,
+        "owners": task.owners,
     })
 }
 

@@ -35,7 +35,7 @@ pub enum ClientError {
     Connect(#[source] io::Error),
     /// The node is of another version.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(FrameError),
     /// The node died, or hung up.
     #[error("the node hung up")]
     Gone,
@@ -51,6 +51,15 @@ pub enum ClientError {
     /// The request does not fit a frame.
     #[error("the request is too long")]
     TooLong,
+}
+
+impl From<FrameError> for ClientError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(_) => Self::Gone,
+            FrameError::Version { .. } | FrameError::TooLong(_) => Self::Frame(error),
+        }
+    }
 }
 
 /// Why a download over the socket ended.

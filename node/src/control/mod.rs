@@ -51,7 +51,7 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Every peer it knows.
     fn peers(&self) -> impl Future<Output = Vec<PeerView>> + Send;
 
-    /// Every task it stores anything of. The caller sees those that [`TaskView::owner`] lets it see.
+    /// Every task it stores anything of. The caller sees those that [`TaskView::owners`] lets it see.
     fn tasks(&self) -> impl Future<Output = Vec<TaskView>> + Send;
 
     /// Forgets a task.

@@ -134,7 +134,8 @@ impl Place {
     }
 
     fn may_see(&self, task: &TaskView) -> bool {
-        self.caller.is_root() || task.owner.is_none_or(|owner| owner == self.caller.uid)
+        let owners = task.owners.as_ref();
+        self.caller.is_root() || owners.is_none_or(|owners| owners.contains(&self.caller.uid))
     }
 }
 

@@ -65,8 +65,8 @@ impl Service for FakeNode {
     async fn tasks(&self) -> Vec<TaskView> {
         vec![
             task_of(None),
-            task_of(Some(STRANGER.uid)),
-            task_of(Some(OWNER.uid)),
+            task_of(Some(vec![STRANGER.uid])),
+            task_of(Some(vec![OWNER.uid])),
         ]
     }
 
@@ -87,7 +87,7 @@ impl Service for FakeNode {
     }
 }
 
-fn task_of(owner: Option<u32>) -> TaskView {
+fn task_of(owners: Option<Vec<u32>>) -> TaskView {
     TaskView {
         task: TaskId::from_bytes([1; 32]),
         url: "http://source/file".to_owned(),
@@ -98,7 +98,7 @@ fn task_of(owner: Option<u32>) -> TaskView {
         readers: 0,
         peers: 0,
         last_used_unix_ms: 0,
-        owner,
+        owners,
     }
 }
 
@@ -285,6 +285,22 @@ async fn a_download_without_news_is_not_taken_for_lost() {
 }
 
 #[tokio::test]
+async fn a_node_that_dies_while_it_is_asked_is_gone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(SOCKET_NAME);
+    let listener = ControlListener::bind(&path).unwrap();
+    let dies = async {
+        let (stream, _) = listener.inner.accept().await.unwrap();
+        stream.readable().await.unwrap();
+        // What was asked is not read: the kernel calls that a reset.
+        drop(stream);
+    };
+    let ask = async { Client::connect(&path).await.unwrap().status().await };
+    let ((), asked) = tokio::join!(dies, ask);
+    assert!(matches!(asked, Err(ClientError::Gone)), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_dies_is_told_from_a_download_that_fails() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join(SOCKET_NAME);
@@ -419,10 +435,11 @@ async fn tasks_read_with_credentials_are_shown_to_their_user_and_root_alone() {
         let (Reply::Tasks(tasks), _) = ask_as(caller, Request::Tasks).await else {
             panic!("tasks")
         };
-        tasks.iter().map(|task| task.owner).collect::<Vec<_>>()
+        let owners = tasks.iter().map(|task| task.owners.clone());
+        owners.collect::<Vec<_>>()
     };
-    assert_eq!(seen(STRANGER).await, [None, Some(STRANGER.uid)]);
-    assert_eq!(seen(OWNER).await, [None, Some(OWNER.uid)]);
+    assert_eq!(seen(STRANGER).await, [None, Some(vec![STRANGER.uid])]);
+    assert_eq!(seen(OWNER).await, [None, Some(vec![OWNER.uid])]);
     assert_eq!(seen(Caller { uid: 0 }).await.len(), 3);
 }
 

@@ -6,7 +6,7 @@ use dfnode_gossip::Now;
 use dfnode_tracker::{Extent, Meta, SourceFailure, TaskId, Tracker as _, VersionId};
 use tracing::{debug, info};
 
-use super::credentials::{Credential, task_of};
+use super::credentials::task_of;
 use super::pump::Gate;
 use super::source_reads::{for_source, is_same};
 use super::tasks::{PROOF_AGE, PROOF_AGE_SOURCE_DOWN, is_no};
@@ -31,10 +31,10 @@ impl Driver {
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };
-        let Some(credential) = entry.callers.get(&caller).map(|waiting| waiting.credential) else {
+        let Some(waiting) = entry.callers.get(&caller) else {
             return;
         };
-        entry.prove(now, version, credential);
+        entry.prove(now, version, (waiting.credential, waiting.uid));
         self.open_gates(now, task);
     }
 
@@ -53,8 +53,9 @@ impl Driver {
             }
             let is_let_in = match &waiting.request.content {
                 Some(content) => entry.is_vouched(meta.version, content),
+                // To who shows something, the source may answer something else than to everybody.
                 None => {
-                    meta.public
+                    (meta.public && !waiting.credential.is_some())
                         || entry.is_owned
                         || entry.is_proved(now, meta.version, waiting.credential, PROOF_AGE)
                 }
@@ -150,7 +151,7 @@ impl Driver {
         if waiting.request.source == SourcePolicy::Never {
             let credential = waiting.credential;
             let known = entry.is_proved(now, meta.version, credential, PROOF_AGE_SOURCE_DOWN);
-            let gate = if known {
+            let gate = if known || meta.public {
                 Gate::Open
             } else {
                 Gate::Failed(GetError::NoSource)
@@ -205,19 +206,22 @@ impl Driver {
         if waiting.request.content.is_some() {
             return self.handle_proof(now, task, caller, answer);
         }
-        let credential = waiting.credential;
+        let (credential, uid) = (waiting.credential, waiting.uid);
         match answer {
             Answer::Same => {
-                entry.prove(now, version, credential);
+                entry.prove(now, version, (credential, uid));
                 self.open_gates(now, task);
             }
-            Answer::Other => self.move_out(task, caller, credential),
+            Answer::Other => self.move_out(task, caller),
             Answer::Failed(failure) => {
                 if is_no(&failure) {
                     waiting.refused = true;
                     entry.disprove(credential);
                 }
-                let known = entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
+                // What it gives to everybody is no secret: while it is down, that is the best there is.
+                let is_public = entry.meta.as_ref().is_some_and(|meta| meta.public);
+                let known = is_public && !is_no(&failure)
+                    || entry.is_proved(now, version, credential, PROOF_AGE_SOURCE_DOWN);
                 debug!(task = %task.short(), %failure, known, "the source did not confirm a caller");
                 if let Some(waiting) = entry.callers.get(&caller) {
                     waiting.gate.send_replace(if known {
@@ -231,18 +235,22 @@ impl Driver {
     }
 
     /// The source has something else for this caller: it gets a task that its credential names.
-    fn move_out(&mut self, task: TaskId, caller: u64, credential: Credential) {
-        let Some(waiting) = self
-            .tasks
-            .entries
-            .get(&task)
-            .and_then(|entry| entry.callers.get(&caller))
-        else {
+    pub(super) fn move_out(&mut self, task: TaskId, caller: u64) {
+        let Some(entry) = self.tasks.entries.get(&task) else {
             return;
         };
+        let Some(waiting) = entry.callers.get(&caller) else {
+            return;
+        };
+        let credential = waiting.credential;
         let own = task_of(&waiting.request, Some(credential));
         if own == task || !credential.is_some() {
-            waiting.gate.send_replace(Gate::Failed(GetError::Changed));
+            let is_single = entry.meta.as_ref().is_some_and(|meta| meta.single);
+            waiting.gate.send_replace(if is_single {
+                Gate::Through
+            } else {
+                Gate::Failed(GetError::Changed)
+            });
             return;
         }
         info!(task = %task.short(), own = %own.short(), "the source answers callers differently");

@@ -11,7 +11,6 @@ use crate::get::GetRequest;
 const SELECTING: &[&str] = &[
     "accept",
     "accept-language",
-    "accept-encoding",
     "accept-charset",
     // A source may answer by where a request claims to come from.
     "referer",
@@ -21,6 +20,8 @@ const SELECTING: &[&str] = &[
 
 /// Headers that neither select content nor prove anything.
 const NEUTRAL: &[&str] = &[
+    // The node asks for the bytes as they are, whatever its caller would take.
+    "accept-encoding",
     "user-agent",
     "cache-control",
     "pragma",
@@ -123,12 +124,23 @@ pub(crate) fn task_of(request: &GetRequest, owner: Option<Credential>) -> TaskId
         return TaskId::of_digest(&content.digest);
     }
     let mut headers = request.headers.clone();
-    headers.retain(|(name, _)| SELECTING.contains(&name.to_ascii_lowercase().as_str()));
+    headers.retain(|(name, value)| is_selecting(name, value));
     if let Some(pem) = &request.cacert {
         // What these vouched for is for those alone who trust them too.
         headers.push((OWN_ROOTS.to_owned(), blake3::hash(pem).to_string()));
     }
     task_of_url(&request.url, &request.filter, &request.tag, &headers, owner)
+}
+
+/// Whether a header selects among representations. Many programs say by default that they take any, as who says nothing
+/// does: theirs is the same file.
+fn is_selecting(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let takes_any = match name.as_str() {
+        "accept" => "*/*",
+        _ => "*",
+    };
+    SELECTING.contains(&name.as_str()) && value.trim() != takes_any
 }
 
 /// The task of a URL, for those who have no request; `headers` are those that select.
@@ -204,6 +216,22 @@ mod tests {
         without.filter.clone_from(&with.filter);
         assert_eq!(task_of(&with, None), task_of(&without, None));
         assert_ne!(Credential::of(&with, KEY), Credential::of(&without, KEY));
+    }
+
+    #[test]
+    fn who_takes_anything_shares_with_who_says_nothing() {
+        let plain = request("http://h/f", &[]);
+        let curls = request("http://h/f", &[("Accept", "*/*")]);
+        let wgets = request(
+            "http://h/f",
+            &[("accept", "*/*"), ("Accept-Encoding", "identity")],
+        );
+        let picky = request("http://h/f", &[("Accept", "text/html, */*")]);
+        for any in [&curls, &wgets] {
+            assert_eq!(task_of(any, None), task_of(&plain, None));
+            assert_eq!(Credential::of(any, KEY), Credential::NONE);
+        }
+        assert_ne!(task_of(&picky, None), task_of(&plain, None));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::whole_digest::Algorithm;
 const MAX_FAILURES: u32 = 5;
 /// The pause after the first of them; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// A file that changed so often under one download is another with each answer.
+const MAX_RESTARTS: u32 = 3;
 /// A source that asks for more patience than this is given up.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
@@ -85,7 +87,7 @@ async fn serve(
 impl Direct<'_> {
     /// Reads extent after extent, and again where one failed.
     async fn read_all(&mut self) -> Result<(), GetError> {
-        let mut failures = 0;
+        let (mut failures, mut restarts) = (0, 0);
         while let Some(extent) = self.next_extent() {
             let before = self.done.end;
             let Err(failure) = self.read(extent).await? else {
@@ -103,6 +105,10 @@ impl Direct<'_> {
                     Duration::from_millis(*retry_after_ms)
                 }
                 SourceFailure::Changed => {
+                    restarts += 1;
+                    if restarts > MAX_RESTARTS {
+                        return Err(GetError::Changed);
+                    }
                     self.start_over().await?;
                     FIRST_PAUSE
                 }

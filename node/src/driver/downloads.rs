@@ -114,7 +114,11 @@ impl Driver {
         }
         entry.is_owned |= is_owned;
         if credential.is_some() {
-            entry.owner.get_or_insert(caller.uid);
+            entry.be_credentialed();
+            // For these the source has said yes already.
+            if is_owned || request.content.is_some() {
+                entry.own(caller.uid);
+            }
         }
         let had = self
             .parts
@@ -143,9 +147,7 @@ impl Driver {
             takes_pipe,
         };
         info!(id, task = %task.short(), host = request.url.host_str().unwrap_or_default(), "download begins");
-        // The whole is compared with its digest only where the whole is here.
-        let part = request.range.filter(|_| request.digest.is_none());
-        let wish = self.wish_of(&request, credential, part);
+        let wish = self.wish_of(&request, credential, part_of(&request));
         let waiting = Waiting {
             request,
             credential,
@@ -231,6 +233,7 @@ impl Driver {
             let is_stored = self.parts.store.progress(task).is_some();
             if let Some(entry) = self.tasks.entries.get_mut(&task) {
                 entry.pin = None;
+                entry.let_file_go();
             }
             if !is_stored {
                 self.tasks.entries.remove(&task);
@@ -238,6 +241,11 @@ impl Driver {
             self.tracker.service_down(now, &task);
         }
     }
+}
+
+/// What of the file is fetched for a request: the whole is compared with its digest only where the whole is here.
+pub(super) fn part_of(request: &GetRequest) -> Option<Part> {
+    request.range.filter(|_| request.digest.is_none())
 }
 
 fn has_host(request: &GetRequest) -> bool {

@@ -118,12 +118,14 @@ impl Driver {
         {
             return;
         }
+        entry.file = FileState::Absent;
         if entry.meta.as_ref() != Some(meta) {
             // The length became known while the store was at it.
-            entry.file = FileState::Absent;
             return self.ensure_file(now, task);
         }
         match place {
+            // It would stay open for nobody.
+            Ok(_) if entry.callers.is_empty() => {}
             Ok(place) => {
                 entry.file = FileState::Ready;
                 let ready = Ready {
@@ -132,7 +134,7 @@ impl Driver {
                     written: place.written,
                 };
                 entry.news.send_modify(|news| news.ready = Some(ready));
-                if entry.complete {
+                if std::mem::take(&mut entry.is_unchecked) {
                     self.check_whole(task);
                 }
             }
@@ -148,10 +150,10 @@ impl Driver {
     /// A block's digest is right: from here on it can be read and sent.
     pub(super) fn keep(
         &mut self,
+        now: Now,
         task: TaskId,
         version: VersionId,
-        block: BlockIndex,
-        origin: Origin,
+        (block, origin): (BlockIndex, Origin),
     ) {
         let Some(bytes) = self.parked.take(task, origin, block) else {
             warn!(task = %task.short(), %block, "a block to keep is not there");
@@ -179,8 +181,16 @@ impl Driver {
             // The file's own progress wakes the callers.
             false
         });
+        let is_current = entry
+            .meta
+            .as_ref()
+            .is_some_and(|meta| meta.version == version);
         if let Err(error) = self.parts.store.put(task, version, block, bytes) {
             warn!(task = %task.short(), %block, %error, "a block was not stored");
+            if is_current {
+                // Else whoever asks next waits for what everybody believes to be here.
+                self.tracker.handle_block_damaged(now, &task, block);
+            }
         }
     }
 
@@ -209,11 +219,16 @@ impl Driver {
     }
 
     pub(super) fn handle_complete(&mut self, task: TaskId) {
+        // The store may have refused the last block since that was said.
+        if !self.tracker.task(&task).is_some_and(|view| view.complete) {
+            return;
+        }
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };
         entry.complete = true;
-        if matches!(entry.file, FileState::Ready) {
+        entry.is_unchecked = !matches!(entry.file, FileState::Ready);
+        if !entry.is_unchecked {
             self.check_whole(task);
         }
     }
@@ -372,7 +387,7 @@ impl Driver {
     pub(super) fn fail_writing(&mut self, now: Now, task: TaskId, error: GetError) {
         self.fail_for_want_of_place(now, task, error);
         let Some(progress) = self.parts.store.progress(task) else {
-            return self.tracker.forget(now, &task);
+            return self.forget(now, task);
         };
         let (written, blocks) = {
             let progress = progress.borrow();
@@ -403,6 +418,7 @@ impl Driver {
         };
         entry.file = FileState::Absent;
         entry.news.send_modify(|news| {
+            news.ready = None;
             news.failures += 1;
             news.failure = Some(error);
             news.has_no_place = has_no_place;

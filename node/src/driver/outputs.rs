@@ -81,7 +81,7 @@ impl Driver {
                 version,
                 block,
                 origin,
-            } => self.keep(task, version, block, origin),
+            } => self.keep(now, task, version, (block, origin)),
             Output::Drop {
                 task,
                 block,

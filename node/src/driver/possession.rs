@@ -4,9 +4,11 @@
 //! nothing that was read from another before it has shown a few random places of the content.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfnode_tracker::{BlockIndex, Meta, SourceFailure, TaskId};
+use tokio::time::timeout;
 
 use super::Parts;
 use super::access::Answer;
@@ -17,6 +19,9 @@ use crate::source::SourceRequest;
 const SAMPLES: usize = 3;
 /// Bytes compared at each.
 const SAMPLE_BYTES: u64 = 4096;
+
+/// How long a place that is compared may take to come: as long as a download lives on whose client has left.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Compares random places of what `request` gives with what is here, or will be.
 pub(super) async fn ask(
@@ -63,9 +68,10 @@ async fn of_ours(
 ) -> Result<Bytes, String> {
     let removed = || "the task was removed meanwhile".to_owned();
     let mut progress = parts.store.progress(task).ok_or_else(removed)?;
-    let is_gone = progress
-        .wait_for(|progress| progress.gone || progress.written.contains(block))
+    let here = progress.wait_for(|progress| progress.gone || progress.written.contains(block));
+    let is_gone = timeout(PATIENCE, here)
         .await
+        .map_err(|_elapsed| "the place to compare is not here yet".to_owned())?
         .map_or(true, |progress| progress.gone);
     if is_gone {
         return Err(removed());

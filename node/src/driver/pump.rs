@@ -71,6 +71,8 @@ pub(super) enum Gate {
     Failed(GetError),
     /// The source has other bytes for this caller: it belongs to another task.
     Moved,
+    /// No two answers of the source are the same, and this one is another's: the caller gets an answer of its own.
+    Through,
 }
 
 /// One caller and what it was told so far.
@@ -188,13 +190,12 @@ impl Pump {
             }
             if self.told.started.is_none() {
                 written = None;
-            } else if written.is_none() {
-                written = self
-                    .news
-                    .borrow()
-                    .ready
-                    .as_ref()
-                    .map(|ready| ready.written.clone());
+            } else if let Some(ready) = &self.news.borrow().ready {
+                // A file that was begun anew between two steps tells of its progress elsewhere.
+                let is_known = |known: &watch::Receiver<_>| known.same_channel(&ready.written);
+                if !written.as_ref().is_some_and(is_known) {
+                    written = Some(ready.written.clone());
+                }
             }
             let news_ended = tokio::select! {
                 biased;
@@ -234,6 +235,7 @@ impl Pump {
                 self.sender.fail(error.clone());
                 return Ok(Step::Ended);
             }
+            Gate::Through => return self.pass_through(),
             Gate::Moved => {
                 self.restart(&news)?;
                 return Ok(Step::Moved);
@@ -271,6 +273,10 @@ impl Pump {
             return Ok(Step::Ended);
         }
         info!(id = self.id, task = %self.task.short(), %error, "no place for a task; passing it through");
+        self.pass_through()
+    }
+
+    fn pass_through(&mut self) -> Result<Step, Gone> {
         if self.told.started.take().is_some() {
             self.sender.send(GetEvent::Restarted)?;
         }

@@ -109,6 +109,18 @@ impl Driver {
         !task.complete && is_current && self.tracker.digest(&header.task, header.block).is_some()
     }
 
+    /// Whether a block is as long as its place: the store could not take another.
+    fn may_be(&self, header: &BlockHeader, body: &Bytes) -> bool {
+        let meta = self.tracker.task(&header.task).and_then(|task| task.meta);
+        let layout = meta.filter(|meta| meta.version == header.version);
+        layout.is_none_or(|meta| {
+            let range = meta.layout.range_of(header.block);
+            let is_open = meta.layout.length().is_none();
+            let (length, place) = (body.len() as u64, range.end - range.start);
+            length == place || is_open && length < place
+        })
+    }
+
     /// A block's bytes are parked until the tracker has judged its digest.
     pub(super) fn admit_block(
         &mut self,
@@ -124,6 +136,12 @@ impl Driver {
             block,
             ..
         } = header;
+        // Who signed for it, or told the length, lied: who sends it need not know.
+        if self.tracker.digest(&task, block) == Some(digest) && !self.may_be(&header, &body) {
+            debug!(task = %task.short(), %block, from = %from.short(), "a block of a wrong length");
+            self.tracker.handle_block_lost(now, from, &task, block);
+            return;
+        }
         if self
             .parked
             .park(task, Origin::Peer(from), block, body, None)

@@ -1,14 +1,17 @@
 //! Forgetting tasks, and remembering them after a restart.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dfnode_gossip::{EventKind, Now, Subject};
-use dfnode_tracker::TaskId;
+use dfnode_tracker::{TaskId, Tracker as _};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 use url::Url;
 
 use super::Driver;
 use super::credentials::task_of_url;
+use super::downloads::part_of;
 use super::tasks::Entry;
 use crate::get::{Caller, RemoveError, RemoveOutcome, RemoveRequest};
 use crate::limits::Limiter;
@@ -37,8 +40,12 @@ impl Driver {
     fn is_anothers(&self, task: TaskId, caller: Caller, cluster: bool) -> bool {
         // Whom the door lets remove from the cluster may remove everything here.
         let may_all = caller.is_root() || cluster;
-        let owner = self.tasks.entries.get(&task).and_then(Entry::private_owner);
-        !may_all && owner.is_some_and(|owner| owner != caller.uid)
+        let owners = self
+            .tasks
+            .entries
+            .get(&task)
+            .and_then(Entry::private_owners);
+        !may_all && owners.is_some_and(|owners| !owners.contains(&caller.uid))
     }
 
     fn remove(
@@ -93,11 +100,29 @@ impl Driver {
             StoreEvent::Evicted { task } => {
                 info!(task = %task.short(), "a task was evicted");
                 self.forget(now, task);
+                self.want_again(now, task);
             }
             StoreEvent::Failed { task, failure } => {
                 warn!(task = %task.short(), %failure, "a task cannot be written");
                 self.fail_writing(now, task, failure.into());
             }
+        }
+    }
+
+    /// Whoever came between a task's eviction and this node's hearing of it wants it from the start.
+    fn want_again(&mut self, now: Now, task: TaskId) {
+        let Some(entry) = self.tasks.entries.get_mut(&task) else {
+            return;
+        };
+        entry.pin.get_or_insert_with(|| self.parts.store.pin(task));
+        let callers: Vec<_> = entry
+            .callers
+            .values()
+            .map(|waiting| (Arc::clone(&waiting.request), waiting.credential))
+            .collect();
+        for (request, credential) in callers {
+            let wish = self.wish_of(&request, credential, part_of(&request));
+            self.tracker.register(now, task, wish);
         }
     }
 
@@ -117,8 +142,10 @@ impl Driver {
         entry.meta = Some(meta.clone());
         // Blocks follow the mark to the disk: a crash may have come in between.
         entry.complete = complete && meta.layout.blocks() == Some(have.len());
-        // Whose credentials these were is not remembered: root alone may see it until it is asked for.
-        entry.owner = about.credentialed.then_some(0);
+        // Whose credentials these were is not remembered: root alone sees it until the source says yes to somebody.
+        if about.credentialed {
+            entry.be_credentialed();
+        }
         entry.last_used_unix_ms = used_at_ms;
         for authority in &about.authorities {
             entry.vouch(authority);

@@ -26,6 +26,8 @@ const USE_NOTED_EVERY_MS: u64 = 10_000;
 const MAX_PROOFS: usize = 1024;
 /// Authorities kept that have proved to hold one content.
 const MAX_AUTHORITIES: usize = 64;
+/// Users remembered to whom a task is private.
+const MAX_OWNERS: usize = 64;
 
 /// Every task that this node holds or wants.
 #[derive(Default)]
@@ -38,8 +40,8 @@ pub(super) struct Tasks {
 /// One task.
 pub(super) struct Entry {
     pub(super) url: Option<Url>,
-    /// The user whose credentials the source was read with.
-    pub(super) owner: Option<u32>,
+    /// Once somebody asked with credentials: the users of whose credentials the source has approved.
+    owners: Option<BTreeSet<u32>>,
     /// The digest that the task is named by: whatever a peer's meta says, the whole hashes to this.
     pub(super) named: Option<Digest>,
     /// Whether the task's name holds a credential: then every caller has proved to hold it.
@@ -51,6 +53,8 @@ pub(super) struct Entry {
     pub(super) pin: Option<Pin>,
     pub(super) news: watch::Sender<News>,
     pub(super) complete: bool,
+    /// Whether it became complete when its file was not there to be compared.
+    pub(super) is_unchecked: bool,
     /// What the whole hashed to when some digest differed and the tracker was asked who is wrong.
     pub(super) disputed: Option<Vec<Digest>>,
     pub(super) limiter: Limiter,
@@ -91,7 +95,7 @@ impl Entry {
     pub(super) fn new(url: Option<Url>, limiter: Limiter) -> Self {
         Self {
             url,
-            owner: None,
+            owners: None,
             named: None,
             is_owned: false,
             callers: BTreeMap::new(),
@@ -100,6 +104,7 @@ impl Entry {
             pin: None,
             news: watch::Sender::new(News::default()),
             complete: false,
+            is_unchecked: false,
             disputed: None,
             limiter,
             givers: BTreeMap::new(),
@@ -133,10 +138,25 @@ impl Entry {
         self.authorities.iter().cloned().chain(named).collect()
     }
 
-    /// The user to whom the task is private, if it is: what the source gives to everybody is nobody's own.
-    pub(super) fn private_owner(&self) -> Option<u32> {
+    /// Credentials are shown to the source for it: whoever has none of its own sees nothing of it.
+    pub(super) fn be_credentialed(&mut self) {
+        self.owners.get_or_insert_default();
+    }
+
+    /// The users to whom the task is private, if it is: what the source gives to everybody is nobody's own.
+    pub(super) fn private_owners(&self) -> Option<&BTreeSet<u32>> {
         let is_private = self.meta.as_ref().is_none_or(|meta| !meta.public);
-        self.owner.filter(|_| is_private)
+        self.owners.as_ref().filter(|_| is_private)
+    }
+
+    /// Notes a user of whose credentials the source has approved.
+    pub(super) fn own(&mut self, uid: u32) {
+        if let Some(owners) = &mut self.owners {
+            if owners.len() >= MAX_OWNERS {
+                owners.pop_first();
+            }
+            owners.insert(uid);
+        }
     }
 
     /// Whether the task is content named by its digest.
@@ -166,10 +186,21 @@ impl Entry {
         !self.is_content() && !found.iter().any(differs)
     }
 
-    /// Notes that the source gave this version to whoever holds the credential.
-    pub(super) fn prove(&mut self, now: Now, version: VersionId, credential: Credential) {
+    /// Notes that the source gave this version to a user who holds the credential.
+    pub(super) fn prove(
+        &mut self,
+        now: Now,
+        version: VersionId,
+        (credential, uid): (Credential, u32),
+    ) {
+        if credential.is_some() {
+            self.own(uid);
+        }
         if self.proofs.len() >= MAX_PROOFS {
             self.proofs.retain(|_, proved| now - *proved < PROOF_AGE);
+            if self.proofs.len() >= MAX_PROOFS {
+                self.proofs.pop_first();
+            }
         }
         self.proofs.insert((version, credential), now);
     }
@@ -192,12 +223,20 @@ impl Entry {
             .is_some_and(|proved| now - *proved < age)
     }
 
+    /// Closes the file, which is open for callers alone: a node has more tasks than it may have files open.
+    pub(super) fn let_file_go(&mut self) {
+        if !matches!(self.file, FileState::Reserving) {
+            self.file = FileState::Absent;
+        }
+        self.news.send_modify(|news| news.ready = None);
+    }
+
     /// Forgets the bytes of a version that is void.
     pub(super) fn restart(&mut self) {
         self.meta = None;
         self.authorities.clear();
         self.file = FileState::Absent;
-        self.complete = false;
+        (self.complete, self.is_unchecked) = (false, false);
         self.disputed = None;
         self.givers.clear();
         self.news.send_modify(|news| {

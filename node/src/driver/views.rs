@@ -134,7 +134,9 @@ impl Driver {
             readers: count(entry.callers.len()),
             peers: seen.map(|seen| count(seen.neighbours)).unwrap_or_default(),
             last_used_unix_ms: entry.last_used_unix_ms,
-            owner: entry.private_owner(),
+            owners: entry
+                .private_owners()
+                .map(|owners| owners.iter().copied().collect()),
         }
     }
 }

@@ -8,7 +8,7 @@ pub enum GetError {
     /// The source refused these credentials, or takes none. The same request fails again.
     #[error("the source refused the request with status {status}")]
     SourceRefused {
-        /// 401, 403, 407 or 410.
+        /// 401, 402, 403, 407, 410 or 451.
         status: u16,
     },
     /// The source has nothing at this URL.

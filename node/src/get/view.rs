@@ -123,6 +123,7 @@ pub struct TaskView {
     pub peers: u32,
     /// When it was last asked for or sent, in milliseconds since 1970.
     pub last_used_unix_ms: u64,
-    /// The user whose credentials it was read with; such a task is shown to that user and root alone.
-    pub owner: Option<u32>,
+    /// Of what was read with credentials, the users of whose credentials the source has approved: it is shown to them
+    /// and to root alone.
+    pub owners: Option<Vec<u32>>,
 }

@@ -27,7 +27,7 @@ pub(super) fn final_(what: impl Into<String>) -> SourceFailure {
 pub(super) fn of_status(status: StatusCode, headers: &HeaderMap, host: &str) -> SourceFailure {
     let code = status.as_u16();
     match code {
-        401 | 403 | 407 | 410 => SourceFailure::Refused { status: code },
+        401 | 402 | 403 | 407 | 410 | 451 => SourceFailure::Refused { status: code },
         404 => SourceFailure::NotFound,
         429 | 503 => SourceFailure::Busy {
             status: code,

@@ -84,7 +84,7 @@ pub(super) fn of_caller(headers: &[(String, String)]) -> Result<HeaderMap, Sourc
 }
 
 /// Drops what only the origin that it was given for may see: all that is not known to be of no one's.
-pub(super) fn leave_origin(headers: &mut HeaderMap) {
+pub fn leave_origin(headers: &mut HeaderMap) {
     let own: Vec<HeaderName> = headers
         .keys()
         .filter(|name| !FOR_ANY_ORIGIN.contains(name))

@@ -316,7 +316,15 @@ impl Read<'_> {
 
     /// Whether a version is still current, at the price of one byte at most.
     async fn validate(&self, meta: &Meta) -> Result<u64, Cut> {
-        let mut asked = changed_headers(&meta.validators);
+        // By a date alone, a source may call unchanged what it would not give to this caller at all.
+        let known = &meta.validators;
+        let is_by_date_alone =
+            self.outgoing.credentialed && known.etag.is_none() && known.last_modified.is_some();
+        let mut asked = if is_by_date_alone {
+            HeaderMap::new()
+        } else {
+            changed_headers(known)
+        };
         asked.extend(range_header(&(0..1)));
         let Answered { response, host } = send(&self.outgoing, &asked).await?;
         let status = response.status();
@@ -339,7 +347,8 @@ impl Read<'_> {
         };
         // An answer with the whole body is cut off here; one byte is read so that the connection lives on.
         drain(response).await;
-        if is_proven_same(meta, &head) {
+        let tells_enough = !is_by_date_alone || head.length.is_some();
+        if tells_enough && is_proven_same(meta, &head) {
             self.sink.tell(SourceEvent::Unchanged).await?;
             return Ok(0);
         }
@@ -373,7 +382,9 @@ fn is_same(meta: &Meta, head: &SourceHead) -> bool {
 /// Whether an answer that was sent because the condition failed, or was not looked at, is of the version
 /// all the same: then only what it says itself counts.
 fn is_proven_same(meta: &Meta, head: &SourceHead) -> bool {
-    is_same(meta, head)
+    // Of a version that nothing identifies, no two answers are known to be the same.
+    !meta.single
+        && is_same(meta, head)
         && validators_agree(meta, head).unwrap_or_else(|| !meta.validators.are_strong())
 }
 

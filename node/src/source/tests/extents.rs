@@ -249,6 +249,52 @@ async fn a_version_is_confirmed_without_a_body() {
 }
 
 #[tokio::test]
+async fn a_date_alone_confirms_nothing_to_a_caller_with_credentials_without_date_and_length() {
+    const DATES: [&str; 2] = [
+        "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT",
+        "Date: Thu, 22 Oct 2015 07:28:00 GMT",
+    ];
+    let server = Server::start(|request| {
+        if request.contains("if-modified-since: ") {
+            return vec![Step::Send(head(304, &DATES))];
+        }
+        // What this caller is given is longer than what others are.
+        let total = if request.contains("cookie: bob") {
+            11
+        } else {
+            10
+        };
+        let range = format!("Content-Range: bytes 0-0/{total}");
+        answer(206, &[DATES[0], DATES[1], &range], b"x")
+    })
+    .await;
+    let mut dated = meta(10, "", true);
+    dated.validators = dfnode_tracker::Validators {
+        etag: None,
+        last_modified: Some(DATES[0]["Last-Modified: ".len()..].to_owned()),
+    };
+    let validate = async |cookie: Option<&str>| {
+        let meta = dated.clone();
+        let mut asked = request(server.url("/"), Extent::Validate { meta });
+        asked.headers = cookie
+            .map(|cookie| ("Cookie".to_owned(), cookie.to_owned()))
+            .into_iter()
+            .collect();
+        collect(source().read(asked)).await
+    };
+    assert!(validate(Some("alice")).await.unchanged);
+    assert!(!validate(Some("bob")).await.unchanged);
+    let has_condition = || {
+        let asked = server.asked();
+        asked
+            .last()
+            .is_some_and(|head| head.contains("if-modified-since"))
+    };
+    assert!(!has_condition());
+    assert!(validate(None).await.unchanged && has_condition());
+}
+
+#[tokio::test]
 async fn a_slow_receiver_or_limit_is_not_held_against_the_source() {
     let server = Server::start(|request| good(request, &content(300_000), "\"v\"")).await;
     let mut asked = request(server.url("/"), Extent::Probe);
