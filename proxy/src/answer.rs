@@ -41,6 +41,14 @@ pub(crate) fn unreachable(what: &str) -> Response<Body> {
     error(StatusCode::BAD_GATEWAY, what)
 }
 
+/// One more connection is one too many.
+pub(crate) fn no_room() -> Response<Body> {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many connections at once",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,6 +93,8 @@ pub(crate) async fn ask(
             debug!(host = %origin.authority, %error, "the registry is down; an earlier yes counts on");
             Verdict::Yes
         }
+        // Who answers so late may answer the request itself: without us the client would wait for it, too.
+        Err(UpstreamError::Silent(_)) => Verdict::Unclear,
         Err(error) => {
             shared.stats.failures.add(1);
             Verdict::No(Box::new(answer::unreachable(&error.to_string())))
@@ -115,7 +117,7 @@ async fn question(
 }
 
 /// The length of the whole that an answer to the question is about, if it tells one.
-fn length_of(answer: &Response<Body>) -> Option<u64> {
+pub(crate) fn length_of(answer: &Response<Body>) -> Option<u64> {
     let header = |name: &HeaderName| answer.headers().get(name)?.to_str().ok();
     let length = match answer.status() {
         StatusCode::PARTIAL_CONTENT => header(&CONTENT_RANGE)?.strip_prefix("bytes 0-0/")?,

@@ -15,7 +15,7 @@ use crate::authorise::{self, Verdict};
 use crate::body::{self, Body};
 use crate::credential::{Credential, for_source, is_plain};
 use crate::origin::Origin;
-use crate::pour::{PATIENCE, Pour};
+use crate::pour::{Pour, Sameness, Source};
 use crate::proxy::Shared;
 use crate::range::Wanted;
 use crate::relay;
@@ -80,7 +80,12 @@ pub(crate) async fn serve(
         about.insert(DIGEST, name);
         about.insert(ETAG, tag);
     }
-    part(shared, origin, head, stream, wanted, length, about)
+    let whole = Whole {
+        length,
+        sameness: Sameness::Digest,
+        about,
+    };
+    part(shared, origin, head, stream, wanted, whole)
 }
 
 /// Asks the node for (a part of) something; its length is known and this caller may have it.
@@ -97,13 +102,22 @@ pub(crate) async fn open(
     get.range = range.filter(|_| !shared.prefetch);
     let download = shared.node.get(shared.caller, get).await;
     let download = download.map_err(|error| error.to_string())?;
-    let mut stream = ByteStream::new(download, range, PATIENCE);
+    let mut stream = ByteStream::new(download, range, shared.patience.node);
     stream.set_lingers(shared.prefetch);
     match stream.started().await {
         Ok(Some(length)) => Ok((stream, length)),
         Ok(None) => Err("its length is not known".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What a part is one of.
+pub(crate) struct Whole {
+    pub(crate) length: u64,
+    /// How its bytes are known again.
+    pub(crate) sameness: Sameness,
+    /// What the answer says of it, besides.
+    pub(crate) about: HeaderMap,
 }
 
 /// The answer with the part that was asked for.
@@ -113,9 +127,13 @@ pub(crate) fn part(
     request: Request<()>,
     stream: ByteStream,
     wanted: Wanted,
-    length: u64,
-    about: HeaderMap,
+    whole: Whole,
 ) -> Response<Body> {
+    let Whole {
+        length,
+        sameness,
+        about,
+    } = whole;
     let mut answer = Response::new(body::empty());
     *answer.headers_mut() = about;
     answer
@@ -141,8 +159,14 @@ pub(crate) fn part(
         CONTENT_LENGTH,
         (end - first).to_string(),
     );
-    let etag = answer.headers().get(ETAG).cloned();
-    let pour = Pour::new(shared, origin, request, stream, first..end, etag);
+    let source = Source {
+        shared: Arc::clone(shared),
+        origin: origin.clone(),
+        request,
+        length,
+        sameness,
+    };
+    let pour = Pour::new(source, stream, first..end);
     *answer.body_mut() = pour.into_body();
     answer
 }

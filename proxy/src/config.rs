@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::origin::Authority;
 pub const PROXY_PORT: u16 = 65001;
 /// Where docker's images are when nothing else is said.
 const DOCKER_HUB: &str = "https://registry-1.docker.io";
+/// Connections at once: some hundreds of pulls of some tens of layers each.
+const MAX_CONNECTIONS: usize = 4096;
 /// The longest rule.
 const MAX_RULE_BYTES: usize = 4096;
 
@@ -27,7 +30,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Further hosts whose TLS connections are opened, as registries'. Default: none.
     pub registries: Vec<HostPattern>,
-    /// Which other URLs are shared; those of https only for hosts in `registries`. Default: none.
+    /// Which other URLs are shared; those of https only on hosts whose connections are opened. Default: none.
     pub rules: Vec<Rule>,
     /// Whether a blob of which only a part was asked for, or whose client left, is fetched to its end. Default: no.
     pub prefetch: bool,
@@ -40,6 +43,40 @@ pub struct Config {
     pub upstream_direct: Vec<HostPattern>,
     /// Further roots of trust for upstreams, PEM. The system's are trusted, but for those that dfnode made.
     pub cacert: Vec<Vec<u8>>,
+    /// Connections at once: of clients, and of what they are joined to. Default: 4096.
+    pub max_connections: usize,
+    /// How long others may say nothing.
+    pub patience: Patience,
+}
+
+/// How long others may keep the proxy waiting. Nothing that a user sets: tests have less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// A registry, for the head of its answer to a question that other clients wait behind. Default: 10 s.
+    ///
+    /// Shorter than clients wait themselves, longer than a busy registry takes.
+    pub question: Duration,
+    /// A connection that was kept, for the head of an answer, before the same is asked over a new one as well: the old one
+    /// may lead to an address that is no longer this host's. Default: 5 s.
+    pub kept: Duration,
+    /// The node, for any byte at all, before the upstream is asked itself. Default: 6 s.
+    pub node: Duration,
+    /// A client, for the head of its next request: connections that nobody uses end then. Default: 5 min.
+    pub head: Duration,
+    /// A client of HTTP/2, for its answer to a ping, and between two pings. Default: 30 s.
+    pub ping: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            question: Duration::from_secs(10),
+            kept: Duration::from_secs(5),
+            node: Duration::from_secs(6),
+            head: Duration::from_mins(5),
+            ping: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Config {
@@ -58,6 +95,8 @@ impl Config {
             upstream_proxy: None,
             upstream_direct: Vec::new(),
             cacert: Vec::new(),
+            max_connections: MAX_CONNECTIONS,
+            patience: Patience::default(),
         }
     }
 }

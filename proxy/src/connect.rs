@@ -46,12 +46,8 @@ pub(crate) async fn serve(shared: &Arc<Shared>, mut request: Request<Incoming>) 
     let Some(target) = target else {
         return answer::error(StatusCode::BAD_REQUEST, "CONNECT needs a host and a port");
     };
-    let Ok(place) = Arc::clone(&shared.room).try_acquire_owned() else {
-        shared.stats.refused.add(1);
-        return answer::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many connections at once",
-        );
+    let Some(place) = shared.place() else {
+        return answer::no_room();
     };
     let way = match choose(shared, &target).await {
         Ok(way) => way,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
@@ -20,6 +21,13 @@ pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ADDRESSES: usize = 8;
 /// Between the beginnings of two tries.
 const STAGGER: Duration = Duration::from_millis(250);
+/// How long a connection may be silent before the system asks the other end whether it is there. Shorter than the
+/// middleboxes that forget a silent connection take, and than [`crate::upstream`] keeps one that nobody uses.
+const PROBE_AFTER: Duration = Duration::from_secs(15);
+/// Between two such questions.
+const PROBE_PAUSE: Duration = Duration::from_secs(5);
+/// Of them, how many may go without an answer.
+const PROBES: u32 = 4;
 /// The longest answer of a proxy to our CONNECT.
 const MAX_REPLY_BYTES: usize = 16 * 1024;
 
@@ -117,8 +125,7 @@ impl Dialer {
             match tried {
                 Ok(stream) if self.is_own(&stream) => return Err(DialError::Loop(name())),
                 Ok(stream) => {
-                    // Small messages of a handshake must not wait for each other.
-                    let _ = stream.set_nodelay(true);
+                    tune(&stream);
                     return Ok(stream);
                 }
                 Err(error) => last = error,
@@ -176,6 +183,18 @@ impl Dialer {
     }
 }
 
+/// Makes a connection fit for small messages, and has the system look whether the other end is still there.
+///
+/// Not `TCP_USER_TIMEOUT`: that would also end the connection of a client which takes no bytes for a while.
+pub(crate) fn tune(stream: &TcpStream) {
+    // Each is a help only: a connection without it works.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, PROBE_AFTER);
+    let _ = sockopt::set_tcp_keepintvl(stream, PROBE_PAUSE);
+    let _ = sockopt::set_tcp_keepcnt(stream, PROBES);
+}
+
 /// User and password of a URL as a proxy wants them.
 pub(crate) fn basic(url: &Url) -> String {
     let decoded = |text: &str| {
@@ -226,6 +245,18 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_system_looks_whether_an_upstream_is_still_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap().to_string();
+        let own = SocketAddr::from(([127, 0, 0, 1], 1));
+        let dialer = Dialer::new(None, Vec::new(), own, "x".to_owned()).unwrap();
+        let there = Authority::parse(&there, None).unwrap();
+        let stream = dialer.dial(&there).await.unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), PROBE_AFTER);
+    }
 
     #[test]
     fn a_login_is_written_as_proxies_read_it() {

@@ -1,8 +1,9 @@
 //! What comes in on a connection: CONNECT, a whole URL, or a path as a mirror is asked for it.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue, VIA};
@@ -12,10 +13,12 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::answer;
-use crate::body::{self, Body};
+use crate::body::{self, Body, BodyError};
+use crate::config::Patience;
 use crate::connect;
 use crate::exchange;
 use crate::mirror;
@@ -24,21 +27,16 @@ use crate::proxy::Shared;
 
 /// The longest head of a request.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long a client may take for the next head: connections that nobody uses end then.
-const HEAD_PATIENCE: Duration = Duration::from_mins(5);
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 128;
 
 /// Serves a connection to the proxy itself, to its end.
 pub(crate) async fn converse(shared: &Arc<Shared>, stream: TcpStream) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = |request: Request<Incoming>| {
         let shared = Arc::clone(shared);
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
-    });
-    let stream = TokioIo::new(stream);
-    let serving = server();
-    let connection = serving.serve_connection_with_upgrades(stream, service);
-    if let Err(error) = connection.await {
+    };
+    if let Err(error) = serve(shared, TokioIo::new(stream), service).await {
         debug!(%error, "a client's connection broke");
     }
 }
@@ -49,31 +47,57 @@ where
     T: Read + Write + Unpin + Send + 'static,
 {
     let origin = Arc::new(origin);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = |request: Request<Incoming>| {
         let (shared, origin) = (Arc::clone(shared), Arc::clone(&origin));
         async move {
             let request = request.map(body::incoming);
             Ok::<_, Infallible>(exchange::serve(&shared, &origin, request).await)
         }
-    });
-    let serving = server();
-    let connection = serving.serve_connection_with_upgrades(stream, service);
-    if let Err(error) = connection.await {
+    };
+    if let Err(error) = serve(shared, stream, service).await {
         debug!(host = %origin.authority, %error, "a client's connection broke");
     }
 }
 
-pub(crate) fn server() -> auto::Builder<TokioExecutor> {
+/// Serves a connection to its end. One on which nothing was asked in time ends then: the server itself waits for ever
+/// for the bytes that tell the versions of HTTP apart.
+async fn serve<T, F>(
+    shared: &Shared,
+    stream: T,
+    service: impl Fn(Request<Incoming>) -> F,
+) -> Result<(), BodyError>
+where
+    T: Read + Write + Unpin + Send + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&has_asked);
+    let service = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
+        service(request)
+    });
+    let serving = server(shared.patience);
+    let mut connection = pin!(serving.serve_connection_with_upgrades(stream, service));
+    match timeout(shared.patience.head, connection.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) if has_asked.load(Ordering::Relaxed) => connection.await,
+        Err(_) => Err("nothing was asked on it".into()),
+    }
+}
+
+pub(crate) fn server(patience: Patience) -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // Without `half_close`: a client that is gone must leave at once the turns that it holds.
     server
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .half_close(true);
+        .header_read_timeout(patience.head)
+        .max_buf_size(MAX_HEAD_BYTES);
     server
         .http2()
         .timer(TokioTimer::new())
+        .keep_alive_interval(patience.ping)
+        .keep_alive_timeout(patience.ping)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .adaptive_window(true);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfnode_node::get::GetRequest;
+use dfnode_node::source::is_credentialed;
 use dfnode_tracker::VersionId;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
@@ -15,14 +16,16 @@ use tracing::debug;
 use url::Url;
 
 use crate::answer;
-use crate::blob::{open, part};
+use crate::authorise;
+use crate::blob::{Whole, open, part};
 use crate::body::Body;
 use crate::credential::{for_source, is_plain};
 use crate::origin::Origin;
+use crate::pour::Sameness;
 use crate::proxy::Shared;
 use crate::range::Wanted;
 use crate::relay;
-use crate::upstream::{copy, head};
+use crate::upstream::{UpstreamError, copy, head};
 
 /// What an answer says of its content, whoever brings the bytes.
 const ABOUT: &[HeaderName] = &[
@@ -81,9 +84,14 @@ pub(crate) async fn serve(
         .headers_mut()
         .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     shared.stats.authorisations.add(1);
-    let about = match relay::send(shared, origin, question, None).await {
-        Ok(answer) if can_be_shared(&answer) => answer.headers().clone(),
-        Ok(_) => return relay::relay(shared, origin, request).await,
+    let (about, told) = match relay::ask(shared, origin, question).await {
+        Ok(answer) if can_be_shared(&answer) => {
+            (answer.headers().clone(), authorise::length_of(&answer))
+        }
+        // Who answers so late may answer the request itself: without us the client would wait for it, too.
+        Ok(_) | Err(UpstreamError::Silent(_)) => {
+            return relay::relay(shared, origin, request).await;
+        }
         Err(error) => {
             shared.stats.failures.add(1);
             return answer::unreachable(&error.to_string());
@@ -92,9 +100,15 @@ pub(crate) async fn serve(
     let mut get = GetRequest::new(url);
     get.headers = for_source(request.headers());
     get.max_age = Some(Duration::ZERO);
+    let is_private = is_credentialed(&get.url, &get.headers);
     let opened = open(shared, get, wanted).await;
     let (stream, length) = match opened {
-        Ok((stream, length)) if is_version(&about, stream.version()) => (stream, length),
+        Ok((stream, length))
+            if told.is_none_or(|told| told == length)
+                && is_version(&about, length, stream.version(), is_private) =>
+        {
+            (stream, length)
+        }
         Ok(_) => return relay::relay(shared, origin, request).await,
         Err(what) => {
             debug!(host = %origin.authority, what, "the node does not have a file; passed on");
@@ -109,7 +123,12 @@ pub(crate) async fn serve(
             kept.append(name, value.clone());
         }
     }
-    part(shared, origin, head(&request), stream, wanted, length, kept)
+    let whole = Whole {
+        length,
+        sameness: sameness(&about, length, stream.version()),
+        about: kept,
+    };
+    part(shared, origin, head(&request), stream, wanted, whole)
 }
 
 /// Whether further parts of the answer are known to be of the same bytes.
@@ -123,18 +142,50 @@ fn can_be_shared(answer: &Response<Body>) -> bool {
     is_content && has_name && !headers.contains_key(CONTENT_ENCODING)
 }
 
+/// What the bytes are called, if equal names mean equal bytes.
 fn strong_etag(headers: &HeaderMap) -> Option<&str> {
     let etag = headers.get(ETAG)?.to_str().ok()?.trim();
     etag.starts_with('"').then_some(etag)
 }
 
 /// Whether the node's version is the one that the upstream has just described, as far as that can be told.
-fn is_version(about: &HeaderMap, version: Option<VersionId>) -> bool {
-    match strong_etag(about) {
-        Some(etag) if !about.contains_key("repr-digest") => {
-            version == Some(VersionId::derive("etag", etag.as_bytes()))
-        }
-        Some(_) | None => true,
+///
+/// A date tells no two versions of one second apart, nor what is made for each caller from what one date has: whoever
+/// shows who it is gets by a date only what bears the date that it was told itself.
+fn is_version(
+    about: &HeaderMap,
+    length: u64,
+    version: Option<VersionId>,
+    is_private: bool,
+) -> bool {
+    if about.contains_key("repr-digest") {
+        return true;
+    }
+    if let Some(etag) = strong_etag(about) {
+        return version == Some(VersionId::derive("etag", etag.as_bytes()));
+    }
+    !is_private || bears_date(about, length, version)
+}
+
+/// Whether the node knows its version by the date that the upstream told, and not only as what it once read.
+fn bears_date(about: &HeaderMap, length: u64, version: Option<VersionId>) -> bool {
+    let date = about.get(LAST_MODIFIED).and_then(|date| date.to_str().ok());
+    date.is_some_and(|date| {
+        let name = format!("{}|{length}", date.trim());
+        version == Some(VersionId::derive("modified", name.as_bytes()))
+    })
+}
+
+/// How more bytes of the same are known.
+fn sameness(about: &HeaderMap, length: u64, version: Option<VersionId>) -> Sameness {
+    let etag = about.get(ETAG).filter(|_| strong_etag(about).is_some());
+    let date = about
+        .get(LAST_MODIFIED)
+        .filter(|_| bears_date(about, length, version));
+    match (etag, date) {
+        (Some(etag), _) => Sameness::Etag(etag.clone()),
+        (None, Some(date)) => Sameness::Date(date.clone()),
+        (None, None) => Sameness::Unknown,
     }
 }
 
@@ -142,6 +193,32 @@ fn is_version(about: &HeaderMap, version: Option<VersionId>) -> bool {
 mod tests {
     use super::*;
     use crate::body;
+
+    #[test]
+    fn whoever_shows_who_it_is_gets_by_a_date_only_what_bears_it() {
+        const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+        let mut about = HeaderMap::new();
+        about.insert(LAST_MODIFIED, HeaderValue::from_static(DATE));
+        let dated = |length: u64| {
+            let name = format!("{DATE}|{length}");
+            Some(VersionId::derive("modified", name.as_bytes()))
+        };
+        assert!(is_version(&about, 10, dated(10), true));
+        assert!(!is_version(&about, 10, dated(11), true));
+        assert!(!is_version(
+            &about,
+            10,
+            Some(VersionId::derive("read", b"1")),
+            true
+        ));
+        assert!(!is_version(&about, 10, None, true));
+        assert!(is_version(
+            &about,
+            10,
+            Some(VersionId::derive("read", b"1")),
+            false
+        ));
+    }
 
     #[test]
     fn what_a_url_would_write_otherwise_is_not_shared() {

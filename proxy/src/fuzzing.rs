@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::body::{self, Body};
-use crate::config::{HostPattern, Rule};
+use crate::config::{HostPattern, Patience, Rule};
 use crate::credential::{Credential, for_source, is_plain};
 use crate::dial::basic;
 use crate::entry;
@@ -337,7 +337,7 @@ fn requests(bytes: &[u8]) -> Vec<Request<Body>> {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         client.write_all(bytes).await.expect("there is room");
         client.shutdown().await.expect("it is open");
-        let serving = entry::server();
+        let serving = entry::server(Patience::default());
         let serving = serving.serve_connection_with_upgrades(TokioIo::new(server), service);
         // A connection that breaks is the client's doing.
         let ended = timeout(PATIENCE, serving).await;

@@ -44,5 +44,5 @@ mod upstream;
 mod yes;
 
 pub use ca::{Ca, CaError, is_own_certificate};
-pub use config::{Config, HostPattern, PROXY_PORT, ParseHostError, ParseRuleError, Rule};
+pub use config::{Config, HostPattern, PROXY_PORT, ParseHostError, ParseRuleError, Patience, Rule};
 pub use proxy::{Proxy, StartError};

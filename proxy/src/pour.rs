@@ -9,8 +9,12 @@ use dfnode_node::get::{ByteStream, GetError, StreamError};
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{CONTENT_RANGE, HeaderValue, IF_MATCH, RANGE};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName,
+    HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+};
 use hyper::{Request, Response, StatusCode};
+use tokio::select;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -20,8 +24,6 @@ use crate::proxy::Shared;
 use crate::redirect;
 use crate::upstream::copy;
 
-/// How long nothing at all may come from the node before the upstream is asked itself.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 /// How long an upstream may send nothing before it is asked once more.
 const SILENCE: Duration = Duration::from_secs(30);
 /// What the upstream gives instead of a node that stands still, before the node is tried again; doubled each time. A
@@ -31,6 +33,8 @@ const FIRST_HOLE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_TRIES: u32 = 6;
 /// The pause after the first; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How often in a row a node may stand still that nobody can go on for.
+const MAX_WAITS: u32 = 6;
 
 /// Bytes of one answer, in their order.
 pub(crate) struct Pour {
@@ -42,54 +46,73 @@ pub(crate) struct Pour {
     end: u64,
     /// How much the upstream gives the next time that the node stands still.
     hole: u64,
-    tries: u32,
     /// Whether the upstream did not go on either since the last byte.
     is_last_try: bool,
+    /// Whether the upstream was found to have something else by now.
+    has_changed: bool,
+    /// How often the node stood still since the last byte while that was known.
+    waits: u32,
 }
 
 /// What is read from the upstream instead.
-#[derive(Default)]
 struct Upstream {
-    answer: Option<Body>,
-    /// Bytes of it that come before those wanted.
-    skip: u64,
+    part: Option<Part>,
     /// Behind the last byte wanted of it.
     until: u64,
+    /// Behind the last byte that it may give.
+    end: u64,
+    tries: u32,
+}
+
+/// What an upstream gives.
+struct Part {
+    body: Body,
+    /// Bytes of it that come before those wanted.
+    skip: u64,
+    /// Whether any was given on.
+    flows: bool,
 }
 
 /// Whom to ask if the node cannot go on.
-struct Source {
-    shared: Arc<Shared>,
-    origin: Origin,
+pub(crate) struct Source {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) origin: Origin,
     /// The client's request, for asking in its name.
-    request: Request<()>,
-    /// What the upstream must still call it, where that identifies the bytes.
-    etag: Option<HeaderValue>,
+    pub(crate) request: Request<()>,
+    /// Of the whole.
+    pub(crate) length: u64,
+    pub(crate) sameness: Sameness,
 }
 
+/// How bytes of the upstream are known to be of what an answer began with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sameness {
+    /// They are asked for by their digest.
+    Digest,
+    /// The upstream calls them so, and nothing else.
+    Etag(HeaderValue),
+    /// The upstream says that they are of this date, which was no longer young when they were read.
+    Date(HeaderValue),
+    /// In no way.
+    Unknown,
+}
+
+/// The upstream has something else by now, or does not say that it has the same: it need not be asked again.
+#[derive(Debug, PartialEq, Eq)]
+struct HasChanged;
+
 impl Pour {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        origin: &Origin,
-        request: Request<()>,
-        node: ByteStream,
-        range: Range<u64>,
-        etag: Option<HeaderValue>,
-    ) -> Self {
+    pub(crate) fn new(source: Source, node: ByteStream, range: Range<u64>) -> Self {
         Self {
-            source: Source {
-                shared: Arc::clone(shared),
-                origin: origin.clone(),
-                request,
-                etag,
-            },
+            source,
             node: Some(Box::new(node)),
             upstream: None,
             at: range.start,
             end: range.end,
             hole: FIRST_HOLE_BYTES,
-            tries: 0,
             is_last_try: false,
+            has_changed: false,
+            waits: 0,
         }
     }
 
@@ -103,73 +126,86 @@ impl Pour {
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         while self.at < self.end {
             let bytes = if self.upstream.is_some() {
-                match self.next_of_upstream().await? {
-                    Some(bytes) => bytes,
-                    None => continue,
-                }
+                self.next_of_upstream().await?
             } else {
                 let Some(node) = &mut self.node else {
                     return Err("neither the node nor the upstream goes on".into());
                 };
-                match node.next().await {
-                    Ok(Some(bytes)) => {
-                        self.source.shared.stats.blob_bytes.add(bytes.len() as u64);
-                        bytes
-                    }
-                    Ok(None) => return Err("the node's file is shorter than it was".into()),
-                    Err(error) => {
-                        self.leave_node(&error)?;
-                        continue;
-                    }
-                }
+                let came = node.next().await;
+                self.hear(came)?
             };
+            let Some(bytes) = bytes else { continue };
             self.at += bytes.len() as u64;
             self.is_last_try = false;
+            self.waits = 0;
+            if let Some(node) = self.node.as_mut().filter(|_| self.at >= self.end) {
+                // What the upstream gave at the end the node still fetches, and checks the whole. Whoever sends this
+                // on knows the length and may not ask for an end.
+                node.skip_to(self.end);
+            }
             return Ok(Some(bytes));
-        }
-        if let Some(node) = &mut self.node {
-            // What the upstream gave at the end the node still fetches, and checks the whole.
-            node.skip_to(self.end);
         }
         Ok(None)
     }
 
+    /// What came from the node: bytes, or `None` if they are to be had in another way.
+    fn hear(
+        &mut self,
+        came: Result<Option<Bytes>, StreamError>,
+    ) -> Result<Option<Bytes>, BodyError> {
+        match came {
+            Ok(Some(bytes)) => {
+                self.source.shared.stats.blob_bytes.add(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
+            Ok(None) => Err("the node's file is shorter than it was".into()),
+            Err(error) => self.leave_node(&error).map(|()| None),
+        }
+    }
+
     /// The node cannot go on: the upstream shall, from the same byte. A node that only stands still is tried again later.
     fn leave_node(&mut self, error: &StreamError) -> Result<(), BodyError> {
-        let is_rotten = matches!(
-            error,
-            StreamError::Get(GetError::DigestMismatch { .. }) | StreamError::Changed
-        );
         let at = self.at;
-        if is_rotten {
+        if self.source.sameness.is_rotten(error) {
             warn!(host = %self.source.origin.authority, at, %error, "an answer is cut off: what was given cannot be continued");
             return Err(error.to_string().into());
+        }
+        let stands_still = matches!(error, StreamError::Stalled(_));
+        if self.has_changed {
+            self.waits += 1;
+            if stands_still && self.waits < MAX_WAITS {
+                return Ok(());
+            }
+            warn!(host = %self.source.origin.authority, at, %error, "an answer is cut off: the upstream has another version");
+            return Err("only the node has this version, and it does not go on".into());
         }
         info!(host = %self.source.origin.authority, at, %error, "the upstream itself goes on with an answer");
         self.source.shared.stats.fallbacks.add(1);
         let mut until = self.end;
-        if matches!(error, StreamError::Stalled(_)) {
+        if stands_still {
             until = until.min(at.saturating_add(self.hole));
             self.hole = self.hole.saturating_mul(2);
         } else {
             self.node = None;
         }
         self.upstream = Some(Upstream {
+            part: None,
             until,
-            ..Upstream::default()
+            end: self.end,
+            tries: 0,
         });
         Ok(())
     }
 
     fn return_to_node(&mut self) {
         self.upstream = None;
-        self.tries = 0;
         if let Some(node) = &mut self.node {
             node.skip_to(self.at);
         }
     }
 
-    /// The next bytes of the upstream; `None` if it is to be asked again.
+    /// The next bytes while the upstream goes on; `None` if it is to be asked again. A node that stood still may come
+    /// first: an upstream may be slower than it to say anything.
     async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
         let Some(upstream) = &mut self.upstream else {
             return Ok(None);
@@ -178,86 +214,286 @@ impl Pour {
             self.return_to_node();
             return Ok(None);
         }
-        let until = upstream.until;
-        let Some(body) = &mut upstream.answer else {
-            if self.tries >= MAX_TRIES {
-                if self.node.is_none() || std::mem::replace(&mut self.is_last_try, true) {
-                    return Err("the upstream does not go on either".into());
+        if upstream.part.is_none() && upstream.tries >= MAX_TRIES {
+            if self.node.is_none() || std::mem::replace(&mut self.is_last_try, true) {
+                return Err("the upstream does not go on either".into());
+            }
+            self.return_to_node();
+            return Ok(None);
+        }
+        let flows = upstream.part.as_ref().is_some_and(|part| part.flows);
+        let came = match &mut self.node {
+            Some(node) if !flows => {
+                node.skip_to(self.at);
+                select! {
+                    biased;
+                    came = upstream.next(&self.source, self.at, SILENCE) => came,
+                    came = patiently(node) => {
+                        self.return_to_node();
+                        return self.hear(came);
+                    }
                 }
-                self.return_to_node();
-                return Ok(None);
             }
-            if self.tries > 0 {
-                sleep(FIRST_PAUSE * (1 << self.tries)).await;
+            // Once it is silent, the node may come first again.
+            Some(_) => {
+                let silence = self.source.shared.patience.node;
+                upstream.next(&self.source, self.at, silence).await
             }
-            self.tries += 1;
-            let asked = timeout(SILENCE, self.source.ask(self.at, until)).await;
-            if let Ok(Some((body, skip))) = asked {
-                if skip > 0 {
-                    // It gives no parts: each further hole would cost all that comes before.
-                    upstream.until = self.end;
-                }
-                upstream.answer = Some(body);
-                upstream.skip = skip;
-            }
+            None => upstream.next(&self.source, self.at, SILENCE).await,
+        };
+        came.or_else(|HasChanged| self.stay_with_node().map(|()| None))
+    }
+
+    /// The upstream has something else: only the node can go on.
+    fn stay_with_node(&mut self) -> Result<(), BodyError> {
+        info!(host = %self.source.origin.authority, at = self.at, "the upstream has another version, or does not say");
+        if self.node.is_none() {
+            return Err("the upstream has another version by now".into());
+        }
+        self.has_changed = true;
+        self.return_to_node();
+        Ok(())
+    }
+}
+
+/// The node's next bytes, however long they take.
+async fn patiently(node: &mut ByteStream) -> Result<Option<Bytes>, StreamError> {
+    loop {
+        match node.next().await {
+            Err(StreamError::Stalled(_)) => {}
+            came => return came,
+        }
+    }
+}
+
+impl Upstream {
+    /// The next bytes, from `at` on; `None` if it is to be asked again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses a try, and no byte.
+    async fn next(
+        &mut self,
+        source: &Source,
+        at: u64,
+        silence: Duration,
+    ) -> Result<Option<Bytes>, HasChanged> {
+        let Some(part) = &mut self.part else {
+            self.ask(source, at).await?;
             return Ok(None);
         };
-        let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await else {
-            upstream.answer = None;
+        let Ok(Some(Ok(frame))) = timeout(silence, part.body.frame()).await else {
+            self.part = None;
             return Ok(None);
         };
         let Ok(mut bytes) = frame.into_data() else {
             return Ok(None);
         };
-        let skipped = usize::try_from(upstream.skip)
+        let skipped = usize::try_from(part.skip)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
         drop(bytes.split_to(skipped));
-        upstream.skip -= skipped as u64;
-        bytes.truncate(usize::try_from(until - self.at).unwrap_or(usize::MAX));
+        part.skip -= skipped as u64;
+        bytes.truncate(usize::try_from(self.until - at).unwrap_or(usize::MAX));
         if bytes.is_empty() {
             return Ok(None);
         }
+        part.flows = true;
         self.tries = 0;
-        self.source
-            .shared
-            .stats
-            .fallback_bytes
-            .add(bytes.len() as u64);
+        source.shared.stats.fallback_bytes.add(bytes.len() as u64);
         Ok(Some(bytes))
+    }
+
+    async fn ask(&mut self, source: &Source, at: u64) -> Result<(), HasChanged> {
+        if self.tries > 0 {
+            sleep(FIRST_PAUSE * (1 << self.tries)).await;
+        }
+        self.tries += 1;
+        self.part = source.ask(at, self.until).await?;
+        if self.part.as_ref().is_some_and(|part| part.skip > 0) {
+            // It gives no parts: each further hole would cost all that comes before.
+            self.until = self.end;
+        }
+        Ok(())
     }
 }
 
 impl Source {
-    /// Asks the upstream for the rest; the body, and how much of it is to be skipped.
-    async fn ask(&self, at: u64, end: u64) -> Option<(Body, u64)> {
-        let range = format!("bytes={at}-{}", end - 1);
+    /// Asks the upstream for what lies between; `None` if it gives nothing of use.
+    async fn ask(&self, at: u64, end: u64) -> Result<Option<Part>, HasChanged> {
         let mut request = copy(&self.request);
         let headers = request.headers_mut();
-        headers.insert(RANGE, HeaderValue::try_from(range).ok()?);
-        if let Some(etag) = self.etag.clone().filter(|_| self.is_file()) {
-            headers.insert(IF_MATCH, etag);
+        let Ok(range) = HeaderValue::try_from(format!("bytes={at}-{}", end - 1)) else {
+            return Ok(None);
+        };
+        headers.insert(RANGE, range);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        match self.sameness.clone() {
+            Sameness::Digest => None,
+            Sameness::Etag(etag) => headers.insert(IF_MATCH, etag),
+            Sameness::Date(date) => headers.insert(IF_UNMODIFIED_SINCE, date),
+            Sameness::Unknown => return Err(HasChanged),
+        };
+        match redirect::send(&self.shared, &self.origin, request).await {
+            Ok(led) => understand(led.answer, at, self.length, &self.sameness),
+            Err(_) => Ok(None),
         }
-        let led = redirect::send(&self.shared, &self.origin, request).await;
-        understand(led.ok()?.answer, at)
-    }
-
-    /// Whether the bytes have no name but what the upstream calls them.
-    fn is_file(&self) -> bool {
-        crate::path::read(self.request.uri().path()).is_none()
     }
 }
 
-/// The bytes from `at` on in an answer, and how many come before them.
-fn understand(answer: Response<Body>, at: u64) -> Option<(Body, u64)> {
-    match answer.status() {
-        StatusCode::OK => Some((answer.into_body(), at)),
-        StatusCode::PARTIAL_CONTENT => {
-            let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-            let first = range.strip_prefix("bytes ")?.split('-').next()?;
-            let starts_here = first.trim().parse::<u64>().ok()? == at;
-            starts_here.then(|| (answer.into_body(), 0))
+impl Sameness {
+    /// Whether what was given is wrong, or of something that is no more.
+    ///
+    /// Another version of what a digest names is the same from another authority.
+    fn is_rotten(&self, error: &StreamError) -> bool {
+        match error {
+            StreamError::Get(GetError::DigestMismatch { .. }) => true,
+            StreamError::Changed => *self != Self::Digest,
+            StreamError::Get(_) | StreamError::Stalled(_) | StreamError::Read(_) => false,
         }
-        _ => None,
+    }
+
+    /// Whether an answer is about the same, a whole of `length` bytes.
+    ///
+    /// A condition in the question is not enough: many servers do not look at it.
+    fn holds(&self, answer: &Response<Body>, length: u64) -> bool {
+        let headers = answer.headers();
+        let told = total(answer);
+        let is_whole = told == Some(length) && !headers.contains_key(CONTENT_ENCODING);
+        match self {
+            Self::Digest => told.is_none_or(|told| told == length),
+            Self::Etag(etag) => is_whole && headers.get(ETAG) == Some(etag),
+            Self::Date(date) => is_whole && headers.get(LAST_MODIFIED) == Some(date),
+            Self::Unknown => false,
+        }
+    }
+}
+
+/// What an answer gives from `at` on, of a whole of `length` bytes.
+fn understand(
+    answer: Response<Body>,
+    at: u64,
+    length: u64,
+    sameness: &Sameness,
+) -> Result<Option<Part>, HasChanged> {
+    let is_named = *sameness == Sameness::Digest;
+    let skip = match answer.status() {
+        StatusCode::OK => at,
+        StatusCode::PARTIAL_CONTENT => 0,
+        StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE if !is_named => {
+            return Err(HasChanged);
+        }
+        _ => return Ok(None),
+    };
+    if !sameness.holds(&answer, length) {
+        return if is_named { Ok(None) } else { Err(HasChanged) };
+    }
+    let starts_here = answer.status() == StatusCode::OK || first_byte(&answer) == Some(at);
+    Ok(starts_here.then(|| Part {
+        body: answer.into_body(),
+        skip,
+        flows: false,
+    }))
+}
+
+/// Where a part begins.
+fn first_byte(answer: &Response<Body>) -> Option<u64> {
+    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    let first = range.strip_prefix("bytes ")?.split('-').next()?;
+    first.trim().parse().ok()
+}
+
+/// The length of the whole, if an answer with a part of it or all of it tells.
+fn total(answer: &Response<Body>) -> Option<u64> {
+    let header = |name: &HeaderName| answer.headers().get(name)?.to_str().ok();
+    let length = match answer.status() {
+        StatusCode::PARTIAL_CONTENT => header(&CONTENT_RANGE)?.rsplit_once('/')?.1,
+        _ => header(&CONTENT_LENGTH)?,
+    };
+    length.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body;
+
+    const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> Response<Body> {
+        let mut answer = Response::new(body::full("bytes"));
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in headers {
+            let value = HeaderValue::from_static(value);
+            answer.headers_mut().insert(*name, value);
+        }
+        answer
+    }
+
+    /// What is to be skipped of an answer to a question for what follows byte 10 of 100.
+    fn skip(
+        sameness: &Sameness,
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Option<u64>, HasChanged> {
+        let part = understand(answer(status, headers), 10, 100, sameness)?;
+        Ok(part.map(|part| part.skip))
+    }
+
+    #[test]
+    fn a_file_is_continued_only_with_what_bears_its_name_and_length() {
+        let etag = Sameness::Etag(HeaderValue::from_static("\"1\""));
+        let range = ("content-range", "bytes 10-99/100");
+        assert_eq!(skip(&etag, 206, &[range, ("etag", "\"1\"")]), Ok(Some(0)));
+        let whole = ("content-length", "100");
+        assert_eq!(skip(&etag, 200, &[whole, ("etag", "\"1\"")]), Ok(Some(10)));
+        for headers in [
+            &[range][..],
+            &[range, ("etag", "\"2\"")],
+            &[range, ("etag", "W/\"1\"")],
+            &[("content-range", "bytes 10-98/99"), ("etag", "\"1\"")],
+            &[("content-range", "bytes 10-99/*"), ("etag", "\"1\"")],
+            &[range, ("etag", "\"1\""), ("content-encoding", "gzip")],
+        ] {
+            assert_eq!(skip(&etag, 206, headers), Err(HasChanged), "{headers:?}");
+        }
+        assert_eq!(skip(&etag, 412, &[]), Err(HasChanged));
+        assert_eq!(skip(&etag, 503, &[]), Ok(None));
+        let elsewhere = ("content-range", "bytes 0-99/100");
+        assert_eq!(skip(&etag, 206, &[elsewhere, ("etag", "\"1\"")]), Ok(None));
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_continued_only_with_what_is_of_its_date() {
+        let date = Sameness::Date(HeaderValue::from_static(DATE));
+        let range = ("content-range", "bytes 10-99/100");
+        let later = ("last-modified", "Wed, 21 Oct 2015 07:28:01 GMT");
+        assert_eq!(
+            skip(&date, 206, &[range, ("last-modified", DATE)]),
+            Ok(Some(0))
+        );
+        assert_eq!(skip(&date, 206, &[range, later]), Err(HasChanged));
+        assert_eq!(skip(&date, 206, &[range]), Err(HasChanged));
+        assert_eq!(skip(&Sameness::Unknown, 206, &[range]), Err(HasChanged));
+    }
+
+    #[test]
+    fn a_blob_is_continued_unless_its_length_is_another() {
+        let blob = |headers: &[(&'static str, &'static str)]| skip(&Sameness::Digest, 206, headers);
+        assert_eq!(blob(&[("content-range", "bytes 10-99/100")]), Ok(Some(0)));
+        assert_eq!(blob(&[("content-range", "bytes 10-99/*")]), Ok(Some(0)));
+        assert_eq!(blob(&[("content-range", "bytes 10-99/101")]), Ok(None));
+        assert_eq!(skip(&Sameness::Digest, 200, &[]), Ok(Some(10)));
+        assert_eq!(
+            skip(&Sameness::Digest, 200, &[("content-length", "99")]),
+            Ok(None)
+        );
+        assert_eq!(skip(&Sameness::Digest, 412, &[]), Ok(None));
+    }
+
+    #[test]
+    fn another_version_of_a_digest_is_the_same_and_of_a_file_is_not() {
+        let date = Sameness::Date(HeaderValue::from_static(DATE));
+        assert!(date.is_rotten(&StreamError::Changed));
+        assert!(!Sameness::Digest.is_rotten(&StreamError::Changed));
     }
 }

@@ -11,15 +11,15 @@ use dfnode_node::source::{TrustError, trusting};
 use dfnode_node::{Handle, ambient};
 use rustls::crypto::CryptoProvider;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::ca::{Ca, CaError};
-use crate::config::{Config, Rule};
-use crate::dial::Dialer;
+use crate::config::{Config, Patience, Rule};
+use crate::dial::{self, Dialer};
 use crate::entry;
 use crate::flight::Flights;
 use crate::hosts::Hosts;
@@ -30,8 +30,6 @@ use crate::token::Tokens;
 use crate::upstream::Upstream;
 use crate::yes::{Key, Yeses};
 
-/// Connections of clients at once.
-const MAX_CONNECTIONS: usize = 4096;
 /// Between two tries to take a connection when the system has no room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a proxy without a certificate authority looks for one.
@@ -88,10 +86,11 @@ pub(crate) struct Shared {
     pub(crate) tokens: Tokens,
     pub(crate) rules: Vec<Rule>,
     pub(crate) prefetch: bool,
+    pub(crate) patience: Patience,
     pub(crate) mirror: Origin,
     pub(crate) stats: Arc<Stats>,
     /// Places for connections: of clients, and of what they are joined to.
-    pub(crate) room: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     leaves: Mutex<Certificates>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -113,7 +112,27 @@ struct Certificates {
     looked: Instant,
 }
 
+fn dialer(config: &Config, listen: SocketAddr) -> Result<Dialer, StartError> {
+    let name = format!("dfnode-{:08x}", ambient::seed() >> 32);
+    let proxy = config.upstream_proxy.as_ref();
+    Dialer::new(proxy, config.upstream_direct.clone(), listen, name)
+        .ok_or(StartError::UpstreamProxy)
+}
+
+fn mirror(config: &Config) -> Result<Origin, StartError> {
+    Origin::of_url(&config.mirror_upstream).ok_or(StartError::MirrorUpstream)
+}
+
 impl Proxy {
+    /// What in these settings would stop a proxy, as far as it can be told without listening.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        dialer(config, config.listen)?;
+        mirror(config).map(drop)
+    }
+
     /// Listens, and serves until it is stopped.
     ///
     /// Must be called within a multi-threaded tokio runtime.
@@ -129,22 +148,15 @@ impl Proxy {
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let listen = listener.local_addr().map_err(bind)?;
         let tls = trusting(config.cacert.iter().map(Vec::as_slice))?;
-        let name = format!("dfnode-{:08x}", ambient::seed() >> 32);
-        let dialer = Dialer::new(
-            config.upstream_proxy.as_ref(),
-            config.upstream_direct.clone(),
-            listen,
-            name,
-        );
-        let dialer = Arc::new(dialer.ok_or(StartError::UpstreamProxy)?);
+        let dialer = Arc::new(dialer(&config, listen)?);
         let ca = Ca::load(&config.data)?;
         let stats = Arc::new(Stats::default());
         let shown = Arc::clone(&stats);
-        let mirror = Origin::of_url(&config.mirror_upstream);
+        let mirror = mirror(&config)?;
         let shared = Arc::new(Shared {
             caller: Caller { uid: 0 },
             listen,
-            upstream: Upstream::new(dialer, tls),
+            upstream: Upstream::new(dialer, tls, config.patience.kept),
             hosts: Hosts::new(&config.registries),
             probing: Flights::default(),
             yeses: Yeses::new(),
@@ -152,9 +164,10 @@ impl Proxy {
             tokens: Tokens::new(),
             rules: config.rules,
             prefetch: config.prefetch,
-            mirror: mirror.ok_or(StartError::MirrorUpstream)?,
+            patience: config.patience,
+            mirror,
             stats,
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(config.max_connections)),
             leaves: Mutex::new(Certificates {
                 leaves: ca.map(|ca| Arc::new(Leaves::new(ca, Arc::clone(&provider)))),
                 data: config.data,
@@ -202,6 +215,15 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    /// A place for one more connection; `None`, and counted, if there is none.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.room).try_acquire_owned().ok();
+        if place.is_none() {
+            self.stats.refused.add(1);
+        }
+        place
+    }
+
     /// Runs work beside a connection, until it ends or the proxy stops.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -236,19 +258,20 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             () = shared.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        match (accepted, Arc::clone(&shared.room).try_acquire_owned()) {
-            (Ok((stream, _)), Ok(place)) => {
+        match accepted {
+            Ok((stream, _)) => {
+                let Some(place) = shared.place() else {
+                    continue;
+                };
                 shared.stats.connections.add(1);
-                // Small answers must not wait for each other.
-                let _ = stream.set_nodelay(true);
+                dial::tune(&stream);
                 let own = Arc::clone(&shared);
                 shared.spawn(async move {
                     entry::converse(&own, stream).await;
                     drop(place);
                 });
             }
-            (Ok(_), Err(_)) => shared.stats.refused.add(1),
-            (Err(error), _) => {
+            Err(error) => {
                 warn!(%error, "cannot take a connection to the proxy");
                 sleep(ACCEPT_PAUSE).await;
             }

@@ -1,6 +1,7 @@
 //! Following where an upstream sends, without what proves the client to another one.
 
-use hyper::header::{AUTHORIZATION, COOKIE, HOST, LOCATION};
+use dfnode_node::source::leave_origin;
+use hyper::header::{HOST, LOCATION};
 use hyper::{Request, Response};
 use tracing::debug;
 use url::Url;
@@ -22,7 +23,7 @@ pub(crate) struct Led {
     pub(crate) is_led: bool,
 }
 
-/// Sends a request without a body, and again to wherever it is sent.
+/// Sends a request without a body, and again to wherever it is sent. Each answer must come in time.
 pub(crate) async fn send(
     shared: &Shared,
     origin: &Origin,
@@ -35,7 +36,7 @@ pub(crate) async fn send(
     let mut url = origin.url(path);
     let mut origin = origin.clone();
     request.headers_mut().remove(HOST);
-    let mut answer = relay::send(shared, &origin, copy(&request), None).await?;
+    let mut answer = relay::ask(shared, &origin, copy(&request)).await?;
     for hop in 0..MAX_REDIRECTS {
         let is_led = hop > 0;
         let next = url.as_ref().and_then(|url| target(url, &answer));
@@ -43,9 +44,7 @@ pub(crate) async fn send(
             return Ok(Led { answer, is_led });
         };
         if target != origin {
-            // What proves the client to one server is not another's to know.
-            request.headers_mut().remove(AUTHORIZATION);
-            request.headers_mut().remove(COOKIE);
+            leave_origin(request.headers_mut());
         }
         let uri = target.uri(&path_of(&next));
         let is_downgrade = (origin.scheme, target.scheme) == (Scheme::Https, Scheme::Http);
@@ -54,7 +53,7 @@ pub(crate) async fn send(
         };
         *request.uri_mut() = uri;
         (url, origin) = (Some(next), target);
-        match relay::send(shared, &origin, copy(&request), None).await {
+        match relay::ask(shared, &origin, copy(&request)).await {
             Ok(next) => answer = next,
             Err(error) => {
                 debug!(host = %origin.authority, %error, "where an upstream sends cannot be asked");

@@ -7,6 +7,8 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use crate::answer;
 use crate::body::{self, Body};
@@ -33,7 +35,13 @@ pub(crate) async fn relay(
     mut request: Request<Body>,
 ) -> Response<Body> {
     let upgrade = protocol(request.headers());
-    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let client = match &upgrade {
+        None => None,
+        Some(_) => match shared.place() {
+            Some(place) => Some((hyper::upgrade::on(&mut request), place)),
+            None => return answer::no_room(),
+        },
+    };
     match send(shared, origin, request, upgrade).await {
         Ok(answer) => finish(shared, answer, client),
         Err(error) => {
@@ -71,19 +79,37 @@ pub(crate) async fn send(
     Ok(answer.map(body::incoming))
 }
 
+/// Asks `origin` in the name of a client while others wait for the answer too: it must come in time.
+pub(crate) async fn ask(
+    shared: &Shared,
+    origin: &Origin,
+    question: Request<Body>,
+) -> Result<Response<Body>, UpstreamError> {
+    let asked = timeout(
+        shared.patience.question,
+        send(shared, origin, question, None),
+    );
+    asked
+        .await
+        .unwrap_or_else(|_| Err(UpstreamError::Silent(origin.authority.to_string())))
+}
+
+/// What the client is given; `client` is its connection and the place that a tunnel on it takes, if it wants one. The
+/// connection's own place ends with the request.
 fn finish(
     shared: &Shared,
     mut answer: Response<Body>,
-    client: Option<OnUpgrade>,
+    client: Option<(OnUpgrade, OwnedSemaphorePermit)>,
 ) -> Response<Body> {
     let protocol = answer.headers().get(UPGRADE).cloned();
     strip(answer.headers_mut());
-    if let (StatusCode::SWITCHING_PROTOCOLS, Some(client)) = (answer.status(), client) {
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some((client, place))) = (answer.status(), client) {
         let there = hyper::upgrade::on(&mut answer);
         shared.spawn(async move {
             if let Ok(there) = there.await {
                 tunnel::join(client, TokioIo::new(there)).await;
             }
+            drop(place);
         });
         let headers = answer.headers_mut();
         headers.extend(protocol.map(|protocol| (UPGRADE, protocol)));

@@ -1,6 +1,7 @@
 //! Requests for tokens: those that are alike at the same time share one answer, which is never kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use hyper::body::Frame;
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, TE, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::body::{self, Body, BodyError};
@@ -166,7 +168,7 @@ pub(crate) async fn serve(
         }
     };
     let request = Request::from_parts(head, form);
-    let bringer = match shared.tokens.join(shared.tokens.name(origin, &request)) {
+    let mut bringer = match shared.tokens.join(shared.tokens.name(origin, &request)) {
         Err(bringer) => Some(bringer),
         Ok(mut awaited) => {
             let token = awaited.wait_for(Option::is_some).await;
@@ -181,13 +183,17 @@ pub(crate) async fn serve(
             None
         }
     };
-    let answer = relay::relay(shared, origin, request.map(body::full)).await;
-    let Some(bringer) = bringer else {
-        return answer;
+    let mut fetching = pin!(fetch(shared, origin, request));
+    let (head, token) = match timeout(shared.patience.question, &mut fetching).await {
+        Ok(fetched) => fetched,
+        Err(_elapsed) => {
+            // Whoever waits for the same asks for itself.
+            bringer = None;
+            fetching.await
+        }
     };
-    let (head, token) = answer.into_parts();
-    match gather(token, MAX_TOKEN_BYTES).await {
-        Gathered::All(body) => {
+    match (bringer, token) {
+        (Some(bringer), Gathered::All(body)) => {
             let token = Token {
                 head: Arc::new(head.clone()),
                 body: body.clone(),
@@ -195,8 +201,20 @@ pub(crate) async fn serve(
             bringer.sender.send_replace(Some(token));
             Response::from_parts(head, body::full(body))
         }
-        Gathered::More(body) => Response::from_parts(head, body),
+        (None, Gathered::All(body)) => Response::from_parts(head, body::full(body)),
+        (_, Gathered::More(body)) => Response::from_parts(head, body),
     }
+}
+
+/// The upstream's own answer, read as far as it can be shared.
+async fn fetch(
+    shared: &Shared,
+    origin: &Origin,
+    request: Request<Bytes>,
+) -> (hyper::http::response::Parts, Gathered) {
+    let answer = relay::relay(shared, origin, request.map(body::full)).await;
+    let (head, token) = answer.into_parts();
+    (head, gather(token, MAX_TOKEN_BYTES).await)
 }
 
 enum Gathered {

@@ -5,15 +5,16 @@ use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::select_ok;
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, Uri};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,29 +47,44 @@ pub(crate) enum UpstreamError {
     Tls(String, io::Error),
     #[error("{0}")]
     Broken(String),
+    #[error("{0} does not answer in time")]
+    Silent(String),
 }
 
 /// The way to every upstream. Clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Upstream {
-    client: Client<Connector, Body>,
+    /// Made anew where kept connections are in doubt.
+    client: Arc<Mutex<Client<Connector, Body>>>,
     connector: Connector,
+    /// How long a kept connection may take to answer.
+    patience: Duration,
 }
 
 impl Upstream {
-    pub(crate) fn new(dialer: Arc<Dialer>, tls: ClientConfig) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, tls: ClientConfig, patience: Duration) -> Self {
         let connector = Connector {
             dialer,
             tls: TlsConnector::from(Arc::new(tls)),
             spare: Arc::default(),
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .http1_max_buf_size(MAX_HEAD_BYTES)
-            .build(connector.clone());
-        Self { client, connector }
+        let client = Arc::new(Mutex::new(connector.clone().client()));
+        Self {
+            client,
+            connector,
+            patience,
+        }
+    }
+
+    fn client(&self) -> MutexGuard<'_, Client<Connector, Body>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets all idle connections go: whoever asks next does so over a new one.
+    fn renew(&self) -> Client<Connector, Body> {
+        let client = self.connector.clone().client();
+        *self.client() = client.clone();
+        client
     }
 
     /// The dialer behind it.
@@ -89,23 +105,39 @@ impl Upstream {
         Ok(())
     }
 
-    /// Sends a request whose URI is absolute. One without a body is sent again if a kept connection turns out dead.
+    /// Sends a request whose URI is absolute. One without a body is sent again if a kept connection turns out dead, or
+    /// seems to be.
     pub(crate) async fn send(
         &self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let again = is_repeatable(&request).then(|| copy(&request));
         let host = request.uri().authority().map(ToString::to_string);
-        match self.client.request(request).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => match again {
-                Some(request) if !error.is_connect() => self
-                    .client
-                    .request(request)
-                    .await
-                    .map_err(|error| explain(host, &error)),
-                Some(_) | None => Err(explain(host, &error)),
-            },
+        let client = self.client().clone();
+        let first = client.request(request);
+        let answered = match again {
+            None => first.await,
+            Some(again) => self.send_twice(&client, first, again).await,
+        };
+        answered.map_err(|error| explain(host, &error))
+    }
+
+    async fn send_twice(
+        &self,
+        client: &Client<Connector, Body>,
+        mut first: ResponseFuture,
+        again: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        match timeout(self.patience, &mut first).await {
+            Ok(Err(error)) if !error.is_connect() => client.request(again).await,
+            Ok(answered) => answered,
+            Err(_elapsed) => {
+                let second = self.renew().request(again);
+                match select_ok([first, second]).await {
+                    Ok((answer, _slower)) => Ok(answer),
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 }
@@ -129,7 +161,7 @@ pub(crate) fn copy<B>(request: &Request<B>) -> Request<Body> {
     again
 }
 
-fn explain(host: Option<String>, error: &hyper_util::client::legacy::Error) -> UpstreamError {
+fn explain(host: Option<String>, error: &Error) -> UpstreamError {
     let mut cause = error.source();
     let mut last = error.to_string();
     while let Some(error) = cause {
@@ -152,8 +184,17 @@ struct Connector {
 }
 
 impl Connector {
-    fn spare(&self) -> std::sync::MutexGuard<'_, BTreeMap<Authority, (Instant, Wire)>> {
+    fn spare(&self) -> MutexGuard<'_, BTreeMap<Authority, (Instant, Wire)>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(self) -> Client<Self, Body> {
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .build(self)
     }
 
     async fn tls(&self, authority: &Authority) -> Result<Wire, UpstreamError> {

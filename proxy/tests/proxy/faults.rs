@@ -1,11 +1,14 @@
 //! Sources and nodes that fail under a pull.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::registry::{Kind, content};
+use crate::registry::{Kind, Registry, content};
 use crate::world::{World, collect};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,4 +97,206 @@ async fn a_corrupt_source_is_never_taken_for_the_blob() {
             .is_ok_and(|got| got.body == bytes)
     })
     .await;
+}
+
+/// Less than the node and registries are given by default, far more than a test machine needs.
+const SHORT: Duration = Duration::from_secs(1);
+/// Less than anything takes that waits as long as it does by default.
+const SOON: Duration = Duration::from_secs(5);
+const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+const LATER: &str = "Wed, 21 Oct 2015 07:28:01 GMT";
+
+/// A host whose node counts as one that stands still after a second, and that shares files.
+async fn impatient_world() -> World {
+    let rule = "/shared$".parse().unwrap();
+    World::start_with(1, |config| {
+        config.rules = vec![Clone::clone(&rule)];
+        config.patience.node = SHORT;
+    })
+    .await
+}
+
+/// A registry whose bodies stand still after some blocks.
+async fn standing(world: &World, modified: Option<&'static str>) -> Registry {
+    let kind = Kind {
+        is_plain: true,
+        stalls: Some(300_000),
+        modified,
+        ..Kind::default()
+    };
+    world.registry(kind).await
+}
+
+/// Begins to read an answer; its first bytes.
+async fn begin(world: &World, url: &str) -> (reqwest::Response, Vec<u8>) {
+    let mut answer = world.host(0).client().get(url).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let seen = answer.chunk().await.unwrap().unwrap().to_vec();
+    (answer, seen)
+}
+
+/// Reads an answer to its end or as far as it comes soon; whether that was the end.
+async fn rest(mut answer: reqwest::Response, seen: &mut Vec<u8>) -> bool {
+    let reading = async {
+        while let Some(chunk) = answer.chunk().await? {
+            seen.extend_from_slice(&chunk);
+        }
+        Ok::<_, reqwest::Error>(())
+    };
+    timeout(SOON, reading).await.is_ok_and(|end| end.is_ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_goes_on_from_the_source_that_still_gives_it_its_date() {
+    let world = impatient_world().await;
+    let registry = standing(&world, Some(DATE)).await;
+    let bytes = content(34, 2_000_000);
+    registry.put_as("a", "shared", &bytes);
+    let (answer, mut seen) = begin(&world, &registry.blob_url("a", "shared")).await;
+    registry.become_kind(|kind| kind.stalls = None);
+    assert!(rest(answer, &mut seen).await);
+    assert!(seen == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_while_the_node_stood_still_is_not_two_versions() {
+    let world = impatient_world().await;
+    let registry = standing(&world, Some(DATE)).await;
+    let bytes = content(35, 2_000_000);
+    registry.put_as("a", "shared", &bytes);
+    let (answer, mut seen) = begin(&world, &registry.blob_url("a", "shared")).await;
+    registry.put_as("a", "shared", &content(36, 2_000_000));
+    registry.become_kind(|kind| {
+        kind.stalls = None;
+        kind.modified = Some(LATER);
+    });
+    let is_whole = rest(answer, &mut seen).await;
+    assert!(bytes.starts_with(&seen), "bytes of another version");
+    assert!(!is_whole, "the node stands still, and only it has the rest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_on_need_not_wait_for_a_registry_that_says_nothing() {
+    let world = impatient_world().await;
+    let registry = standing(&world, None).await;
+    let bytes = content(37, 2_000_000);
+    let digest = registry.put("a", &bytes);
+    let (answer, mut seen) = begin(&world, &registry.blob_url("a", &digest)).await;
+    let asked = registry.counts().requests.load(SeqCst);
+    registry.become_kind(|kind| kind.is_silent = true);
+    crate::world::eventually("the registry is asked to go on", async || {
+        registry.counts().requests.load(SeqCst) > asked
+    })
+    .await;
+    registry.go_on();
+    assert!(rest(answer, &mut seen).await);
+    assert!(seen == bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_gave_at_the_end_the_node_still_fetches_and_checks() {
+    let world = impatient_world().await;
+    let registry = standing(&world, None).await;
+    let bytes = content(40, 2_000_000);
+    let digest = registry.put("a", &bytes);
+    let url = registry.blob_url("a", &digest);
+    let (answer, mut seen) = begin(&world, &url).await;
+    registry.become_kind(|kind| kind.stalls = None);
+    assert!(rest(answer, &mut seen).await);
+    assert!(seen == bytes);
+    registry.go_on();
+    crate::world::eventually("the node is at rest", async || {
+        world.host(0).node().status().await.downloads == 0
+    })
+    .await;
+    let sent = registry.counts().blob_bytes.load(SeqCst);
+    assert!(world.host(0).get(&url).await.body == bytes);
+    assert_eq!(registry.counts().blob_bytes.load(SeqCst), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_says_nothing_keeps_nobody_waiting() {
+    let rule = "/shared$".parse().unwrap();
+    let world = World::start_with(1, |config| {
+        config.rules = vec![Clone::clone(&rule)];
+        config.patience.question = SHORT;
+    })
+    .await;
+    let registry = world.registry(Kind::default()).await;
+    registry.become_kind(|kind| {
+        kind.reader = Some("Bearer alice".to_owned());
+        kind.realm = Some(registry.url("/token"));
+    });
+    let digest = registry.put("a", &content(38, 1000));
+    registry.put_as("a", "shared", &content(38, 1000));
+    let host = world.host(0);
+    let refused = host.get(&registry.blob_url("private/a", &digest)).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    for url in [
+        registry.blob_url("a", &digest),
+        registry.blob_url("a", "shared"),
+        registry.url("/token?service=registry"),
+    ] {
+        registry.become_kind(|kind| kind.is_silent = true);
+        let asked = registry.counts().requests.load(SeqCst);
+        let second = async {
+            crate::world::eventually("the registry is asked", async || {
+                registry.counts().requests.load(SeqCst) > asked
+            })
+            .await;
+            registry.become_kind(|kind| kind.is_silent = false);
+            // It waits behind the first, who may not keep its turn for long.
+            timeout(SOON, host.get(&url)).await
+        };
+        let (_stuck, got) = tokio::join!(timeout(SOON, host.get(&url)), second);
+        assert_eq!(got.expect(&url).status, StatusCode::OK, "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_says_nothing_is_not_waited_for() {
+    let world = World::start_with(1, |config| config.patience.kept = SHORT).await;
+    let registry = world
+        .registry(Kind {
+            is_plain: true,
+            ..Kind::default()
+        })
+        .await;
+    let host = world.host(0);
+    let url = registry.url("/v2/");
+    let asks = async || timeout(SOON, host.get(&url)).await;
+    asks().await.expect("a connection that is kept");
+    registry.become_kind(|kind| kind.is_silent = true);
+    let heals = async {
+        tokio::time::sleep(SHORT / 2).await;
+        registry.become_kind(|kind| kind.is_silent = false);
+    };
+    let (got, ()) = tokio::join!(asks(), heals);
+    got.expect("the same is asked over a new one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_left_holds_up_nobody() {
+    let world = World::start(1).await;
+    let registry = world
+        .registry(Kind {
+            is_plain: true,
+            is_silent: true,
+            ..Kind::default()
+        })
+        .await;
+    let bytes = content(39, 100_000);
+    let digest = registry.put("a", &bytes);
+    let url = registry.blob_url("a", &digest);
+    let mut left = TcpStream::connect(world.host(0).addr()).await.unwrap();
+    let request = format!("GET {url} HTTP/1.1\r\nHost: {}\r\n\r\n", registry.addr());
+    left.write_all(request.as_bytes()).await.unwrap();
+    crate::world::eventually("the registry is asked", async || {
+        registry.counts().requests.load(SeqCst) > 0
+    })
+    .await;
+    registry.become_kind(|kind| kind.is_silent = false);
+    drop(left);
+    let got = timeout(SOON, world.host(0).get(&url)).await;
+    assert!(got.expect("it waits behind who left").body == bytes);
 }

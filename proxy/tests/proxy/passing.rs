@@ -1,6 +1,7 @@
 //! What passes through as it is: tunnels, pushes, tokens, plain HTTP, other protocols.
 
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -8,9 +9,13 @@ use futures::stream;
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::registry::{Kind, content};
 use crate::world::{World, collect};
+
+/// What a client of HTTP/2 says first: the preface, and that it has no wishes.
+const H2_HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// Sends text to a proxy and reads until the head of the answer is there.
 async fn talk(addr: std::net::SocketAddr, text: &str) -> (TcpStream, String) {
@@ -264,4 +269,62 @@ async fn other_files_are_shared_where_a_rule_names_them() {
     assert!(sent < 3_100_000, "{sent} bytes");
     world.host(0).get(&registry.blob_url("a", "other")).await;
     assert!(registry.counts().blob_bytes.load(SeqCst) >= sent + 3_000_000);
+}
+
+/// Whether a proxy ends a connection on which it is sent just this, soon.
+async fn is_ended(addr: std::net::SocketAddr, bytes: &[u8]) -> bool {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut seen = Vec::new();
+    // An end is an end, also one without a farewell.
+    timeout(Duration::from_secs(10), stream.read_to_end(&mut seen))
+        .await
+        .is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_nothing_gives_its_place_back() {
+    let world = World::start_with(1, |config| {
+        config.patience.head = Duration::from_secs(1);
+    })
+    .await;
+    let addr = world.host(0).addr();
+    // Nothing, what may be either version, HTTP/2 without a request, and half a head.
+    for bytes in [&b""[..], b"PRI *", H2_HELLO, b"GET /v2/ HT"] {
+        let text = String::from_utf8_lossy(bytes);
+        assert!(is_ended(addr, bytes).await, "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_2_that_is_gone_gives_its_place_back() {
+    let world = World::start_with(1, |config| {
+        config.patience.ping = Duration::from_secs(1);
+    })
+    .await;
+    assert!(is_ended(world.host(0).addr(), H2_HELLO).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_takes_a_place_whatever_it_began_as() {
+    let world = World::start_with(1, |config| config.max_connections = 2).await;
+    let registry = world
+        .registry(Kind {
+            is_plain: true,
+            ..Kind::default()
+        })
+        .await;
+    let (there, addr) = (registry.addr(), world.host(0).addr());
+    let text = format!(
+        "GET http://{there}/v2/ HTTP/1.1\r\nHost: {there}\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+    );
+    let (first, answer) = talk(addr, &text).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    let (_, answer) = talk(addr, &text).await;
+    assert!(!answer.starts_with("HTTP/1.1 101"), "{answer}");
+    drop(first);
+    crate::world::eventually("the first one's place is free", async || {
+        talk(addr, &text).await.1.starts_with("HTTP/1.1 101")
+    })
+    .await;
 }

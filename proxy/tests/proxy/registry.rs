@@ -13,8 +13,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION, RANGE,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION,
+    RANGE, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -102,6 +102,12 @@ pub(crate) struct Kind {
     pub(crate) is_mute: bool,
     /// After how many bytes of a body its connections break, at each of the first so many bodies.
     pub(crate) breaks: Option<(usize, u64)>,
+    /// Whether it takes requests and answers none.
+    pub(crate) is_silent: bool,
+    /// After how many bytes its bodies stand still, until it is told to go on.
+    pub(crate) stalls: Option<usize>,
+    /// The date that it gives its content in place of an `ETag`.
+    pub(crate) modified: Option<&'static str>,
     /// Between two chunks of 64 KiB.
     pub(crate) pause: Duration,
 }
@@ -134,6 +140,7 @@ struct Shared {
     blobs: Mutex<BTreeMap<(String, String), Bytes>>,
     manifests: Mutex<BTreeMap<String, Bytes>>,
     addr: SocketAddr,
+    goes_on: CancellationToken,
 }
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -148,6 +155,7 @@ impl Registry {
             blobs: Mutex::default(),
             manifests: Mutex::default(),
             addr,
+            goes_on: CancellationToken::new(),
         });
         let stop = CancellationToken::new();
         let acceptor = (!kind.is_plain).then(|| internet.acceptor());
@@ -236,6 +244,11 @@ impl Registry {
         change(&mut self.shared.kind.lock().unwrap());
     }
 
+    /// Lets bodies that stand still go on.
+    pub(crate) fn go_on(&self) {
+        self.shared.goes_on.cancel();
+    }
+
     /// Ends it, and every connection.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -287,6 +300,9 @@ async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Respons
         .map(|value| value.to_str().unwrap().to_owned());
     if request.headers().contains_key(hyper::header::UPGRADE) {
         return upgrade(&mut request);
+    }
+    if kind.is_silent {
+        std::future::pending::<()>().await;
     }
     if path == "/token" {
         counts.tokens.fetch_add(1, Ordering::SeqCst);
@@ -472,7 +488,10 @@ fn send(
     let headers = answer.headers_mut();
     headers.insert(MARK.0, MARK.1.parse().unwrap());
     headers.insert(CONTENT_LENGTH, body.len().to_string().parse().unwrap());
-    headers.insert(ETAG, format!("\"{}\"", shared.addr).parse().unwrap());
+    match kind.modified {
+        Some(date) => headers.insert(LAST_MODIFIED, date.parse().unwrap()),
+        None => headers.insert(ETAG, format!("\"{}\"", shared.addr).parse().unwrap()),
+    };
     if let Some((first, last)) = part {
         let range = format!("bytes {first}-{last}/{length}");
         headers.insert(CONTENT_RANGE, range.parse().unwrap());
@@ -491,15 +510,24 @@ fn send(
         .map(|(at, _)| at);
     let shown = body.slice(..breaks.unwrap_or(body.len()));
     let pause = kind.pause;
-    let chunks: Vec<Bytes> = shown
+    let stalls = kind.stalls.unwrap_or(usize::MAX);
+    let chunks: Vec<(usize, Bytes)> = shown
         .chunks(CHUNK_BYTES)
-        .map(Bytes::copy_from_slice)
+        .enumerate()
+        .map(|(number, chunk)| (number * CHUNK_BYTES, Bytes::copy_from_slice(chunk)))
         .collect();
-    let frames = stream::iter(chunks).then(move |chunk| async move {
-        if !pause.is_zero() {
-            sleep(pause).await;
+    let goes_on = shared.goes_on.clone();
+    let frames = stream::iter(chunks).then(move |(at, chunk)| {
+        let goes_on = goes_on.clone();
+        async move {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            if at >= stalls {
+                goes_on.cancelled().await;
+            }
+            Ok(Frame::data(chunk))
         }
-        Ok(Frame::data(chunk))
     });
     let end = stream::iter(breaks.map(|_| Err(std::io::Error::other("broken"))));
     *answer.body_mut() = StreamBody::new(frames.chain(end)).boxed_unsync();
