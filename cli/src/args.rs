@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::words::StatusAddr;
+
 pub(crate) use get::{EmbeddedArgs, GetArgs, GetOptions};
 pub(crate) use node::NodeArgs;
 
@@ -95,7 +97,7 @@ pub(crate) enum CaCommand {
 /// Which certificate authority.
 #[derive(Debug, Args)]
 pub(crate) struct CaArgs {
-    /// The node's folder [default: /var/lib/dfnode for root, else ~/.local/share/dfnode]
+    /// The node's folder [default: as `dfnode run` finds it]
     #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
     pub(crate) data: Option<PathBuf>,
 }
@@ -126,9 +128,9 @@ pub(crate) struct SetupArgs {
         env = "DFNODE_PROXY",
         default_value = "127.0.0.1:65001"
     )]
-    pub(crate) proxy: std::net::SocketAddr,
+    pub(crate) proxy: StatusAddr,
 
-    /// The node's folder [default: /var/lib/dfnode for root, else ~/.local/share/dfnode]
+    /// The node's folder [default: as `dfnode run` finds it]
     #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]
     pub(crate) data: Option<PathBuf>,
 

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use dfnode_proxy::Ca;
 
 use crate::args::{CaArgs, CaCommand};
-use crate::config::data_folder;
+use crate::config::node_folder;
 use crate::exit::{Exit, Failure};
 use crate::say;
 use crate::start::make_folder;
@@ -30,22 +30,19 @@ const STORES: &[(&str, &str)] = &[
 /// `dfnode ca …`.
 pub(crate) fn command(command: CaCommand) -> Result<Exit, Failure> {
     match command {
-        CaCommand::Install(args) => install(&folder(args)?),
+        CaCommand::Install(args) => install(&folder(&args)?),
         CaCommand::Path(args) => {
-            let data = folder(args)?;
+            let data = folder(&args)?;
             existing(&data)?;
             say::line(Ca::certificate_path(&data).display())
         }
-        CaCommand::Print(args) => say::text(existing(&folder(args)?)?.pem()),
-        CaCommand::Remove(args) => remove(&folder(args)?),
+        CaCommand::Print(args) => say::text(existing(&folder(&args)?)?.pem()),
+        CaCommand::Remove(args) => remove(&folder(&args)?),
     }
 }
 
-fn folder(args: CaArgs) -> Result<PathBuf, Failure> {
-    match args.data {
-        Some(data) => Ok(data),
-        None => Ok(data_folder()?),
-    }
+fn folder(args: &CaArgs) -> Result<PathBuf, Failure> {
+    node_folder(args.data.as_deref())
 }
 
 fn existing(data: &Path) -> Result<Ca, Failure> {

@@ -27,7 +27,8 @@ use crate::say;
 use crate::words::{Span, StatusAddr};
 
 pub(crate) use check::certificates;
-pub(crate) use folders::{FOLDER_MODE, SYSTEM_DATA, data_folder, user_folder};
+use folders::data_folder;
+pub(crate) use folders::{FOLDER_MODE, SYSTEM_DATA, user_folder};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +137,23 @@ pub(crate) fn print_command(settings: &Settings) -> Result<Exit, Failure> {
 /// What the configuration file says, if there is one.
 pub(crate) fn read_file(named: Option<&Path>) -> Result<Option<NodeArgs>, Failure> {
     Ok(file::read(named)?.map(|(_, said)| said))
+}
+
+/// What the configuration file says that a command without `--config` goes by, if there is one.
+pub(crate) fn read_usual_file() -> Result<Option<NodeArgs>, Failure> {
+    let named = std::env::var_os("DFNODE_CONFIG").filter(|path| !path.is_empty());
+    read_file(named.as_deref().map(Path::new))
+}
+
+/// The folder of the node here: the one that was typed, else the one in the configuration file, else the usual one.
+pub(crate) fn node_folder(typed: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(folder) = typed {
+        return Ok(folder.to_owned());
+    }
+    match read_usual_file()?.and_then(|said| said.data) {
+        Some(folder) => Ok(folder),
+        None => Ok(data_folder()?),
+    }
 }
 
 /// What a node does where nobody says anything, as far as there are words for it.

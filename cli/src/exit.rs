@@ -39,7 +39,7 @@ Exit codes:
     0  downloaded, and every byte verified
     1  anything that is not below
     2  the command makes no sense
-    3  the source refused the request (401, 403, 407, 410)
+    3  the source refused the request (401, 402, 403, 407, 410, 451)
     4  the source has nothing at this URL (404)
     5  the content is not what its digest says
     6  no space left

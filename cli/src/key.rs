@@ -6,7 +6,7 @@ use dfnode_node::cluster_key::{
 };
 
 use crate::args::{KeyCommand, ShowKeyArgs};
-use crate::config::{Settings, absolute, data_folder};
+use crate::config::{Settings, absolute, node_folder, read_usual_file};
 use crate::exit::{Exit, Failure};
 use crate::say;
 
@@ -30,11 +30,9 @@ pub(crate) fn command(command: KeyCommand) -> Result<Exit, Failure> {
 }
 
 fn show(args: ShowKeyArgs) -> Result<Exit, Failure> {
-    let data = match args.data {
-        Some(data) => data,
-        None => data_folder()?,
-    };
-    let found = KeyLookup::new(args.cluster_key, &data)
+    let data = node_folder(args.data.as_deref())?;
+    let in_file = read_usual_file()?.and_then(|said| said.cluster_key);
+    let found = KeyLookup::new(args.cluster_key.or(in_file), &data)
         .find()
         .map_err(unusable)?;
     let Some((keys, _)) = found else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dfnode_node::control::{Client, ClientError, SOCKET_NAME};
 
-use crate::config::{SYSTEM_DATA, user_folder};
+use crate::config::{SYSTEM_DATA, read_usual_file, user_folder};
 
 /// A folder that a node may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +28,20 @@ impl Place {
     }
 }
 
-/// Where to look, in order: only in the folder that was typed, else in those of `DFNODE_DATA`, of the user
-/// and of the system.
+/// Where to look, in order: only in the folder that was typed, else in those of `DFNODE_DATA`, of the configuration
+/// file, of the user and of the system.
 pub(crate) fn places(typed: Option<&Path>) -> Vec<Place> {
     if let Some(folder) = typed {
         return vec![Place::new(folder.to_owned())];
     }
+    // What is wrong with the file is for those to say who need it.
+    let in_file = read_usual_file().ok().flatten().and_then(|said| said.data);
     let variable = env::var_os("DFNODE_DATA")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from);
     let mut places: Vec<Place> = Vec::new();
-    for folder in [variable, user_folder(), Some(PathBuf::from(SYSTEM_DATA))]
+    let system = Some(PathBuf::from(SYSTEM_DATA));
+    for folder in [variable, in_file, user_folder(), system]
         .into_iter()
         .flatten()
     {

@@ -7,6 +7,7 @@ mod engines;
 mod files;
 mod probe;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
@@ -14,9 +15,10 @@ use dfnode_proxy::Ca;
 
 use crate::args::{Engine, Mode, SetupArgs};
 use crate::ca::is_trusted;
-use crate::config::data_folder;
+use crate::config::node_folder;
 use crate::exit::{Exit, Failure};
 use crate::say;
+use crate::words::StatusAddr;
 
 use files::Written;
 
@@ -51,11 +53,16 @@ pub(crate) fn command(args: &SetupArgs) -> Result<Exit, Failure> {
     if args.undo {
         return undo(args);
     }
+    let StatusAddr::At(proxy) = args.proxy else {
+        return Err(Failure::usage(
+            "the proxy is off: there is nothing for an engine to pull through; say with --proxy where it listens",
+        ));
+    };
     let plan = engines::plan(args, mode)?;
     if !args.write {
         return show(args, &plan);
     }
-    check(args, mode)?;
+    check(args, mode, proxy)?;
     for file in &plan.files {
         files::check(file)?;
     }
@@ -77,16 +84,12 @@ pub(crate) fn command(args: &SetupArgs) -> Result<Exit, Failure> {
 }
 
 /// What is to be trusted and to be reached before anything is written.
-fn check(args: &SetupArgs, mode: Mode) -> Result<(), Failure> {
-    probe::check(args.proxy)?;
+fn check(args: &SetupArgs, mode: Mode, proxy: SocketAddr) -> Result<(), Failure> {
+    probe::check(proxy)?;
     if mode == Mode::Mirror {
         return Ok(());
     }
-    let data = match &args.data {
-        Some(data) => data.clone(),
-        None => data_folder()?,
-    };
-    match Ca::load(&data)? {
+    match Ca::load(&node_folder(args.data.as_deref())?)? {
         Some(ca) if is_trusted(&ca) => Ok(()),
         Some(_) | None => {
             let what = "this system does not trust the proxy's certificate authority yet; run `dfnode ca install` first";

@@ -79,7 +79,8 @@ pub(crate) struct NodeArgs {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) advertise: Vec<Advertised>,
 
-    /// Where to show metrics and the status page, or `off` [default: 127.0.0.1:65002]
+    /// Where to show metrics and the status page, or `off`; elsewhere than on this host alone, whoever reaches it reads
+    /// them [default: 127.0.0.1:65002]
     #[arg(long, value_name = "ADDR", env = "DFNODE_STATUS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<StatusAddr>,
@@ -142,7 +143,7 @@ pub(crate) struct NodeArgs {
     pub(crate) proxy: Option<StatusAddr>,
 
     /// A further host whose TLS connections the proxy opens, as it does those of public registries; `.example`
-    /// means every host below that name
+    /// means that host and every one below it
     #[arg(
         long,
         value_name = "HOST[:PORT]",
@@ -154,7 +155,7 @@ pub(crate) struct NodeArgs {
     pub(crate) registry: Vec<HostPattern>,
 
     /// A regular expression: URLs that it matches are shared though they are no blobs; those of https only on hosts
-    /// named with --registry
+    /// whose connections are opened, as those named with --registry are
     #[arg(
         long,
         value_name = "REGEX",

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use dfnode_gossip::Zone;
+use dfnode_proxy::Proxy;
 
 use super::Settings;
+use crate::args::NodeArgs;
 use crate::exit::{Exit, Failure};
 use crate::key;
+use crate::start::proxy_config;
 
 /// What makes a file one of certificates.
 const PEM_MARK: &str = "-----BEGIN CERTIFICATE-----";
@@ -28,13 +32,30 @@ pub(crate) fn check(settings: &Settings) -> Vec<Failure> {
             .as_ref()
             .and_then(|get| get.cacert.as_deref())
             .map(|path| certificates(path).map(drop)),
+        said.zone
+            .as_deref()
+            .map(|zone| Ok(Zone::try_new(zone).map(drop)?)),
     ];
     let faults = files.into_iter().flatten().filter_map(Result::err);
     let mut faults: Vec<Failure> = faults
         .map(|error| Failure::new(Exit::Usage, error))
         .collect();
     faults.extend(key::membership(settings).err());
+    faults.extend(proxy(settings).err());
     faults
+}
+
+fn proxy(settings: &Settings) -> Result<(), Failure> {
+    let config = proxy_config(&Settings {
+        // Its file is looked at by itself.
+        said: NodeArgs {
+            cacert: None,
+            ..settings.said.clone()
+        },
+        ..settings.clone()
+    })?;
+    let checked = config.map_or(Ok(()), |config| Proxy::check(&config));
+    checked.map_err(|error| Failure::new(Exit::Usage, error))
 }
 
 /// The certificates in a file, as PEM.

@@ -258,15 +258,26 @@ fn an_open_node_has_no_key() {
 #[test]
 fn a_check_finds_every_fault_at_once() {
     let settings = loaded(
-        "cacert = '/nonexistent/a'\njoin-file = '/nonexistent/b'\n",
-        &["--cluster-key", "/nonexistent/c"],
+        "cacert = '/nonexistent/a'\njoin-file = '/nonexistent/b'\nzone = 'longer than a name may be'\n",
+        &[
+            "--cluster-key",
+            "/nonexistent/c",
+            "--upstream-proxy",
+            "https://elsewhere",
+        ],
     );
     let faults = check::check(&settings);
     let text: Vec<_> = faults
         .iter()
         .map(|fault| format!("{:#}", fault.error))
         .collect();
-    for name in ["/nonexistent/a", "/nonexistent/b", "/nonexistent/c"] {
+    for name in [
+        "/nonexistent/a",
+        "/nonexistent/b",
+        "/nonexistent/c",
+        "15 bytes",
+        "upstream proxy",
+    ] {
         assert!(
             text.iter().any(|text| text.contains(name)),
             "{name}: {text:?}"

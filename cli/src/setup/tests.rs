@@ -113,7 +113,20 @@ fn nothing_is_written_while_no_proxy_answers() {
     drop(listener);
     let root = TempDir::new().unwrap();
     let mut args = args(&root, Engine::Containerd);
-    (args.write, args.proxy) = (true, addr);
+    (args.write, args.proxy) = (true, StatusAddr::At(addr));
     assert!(command(&args).is_err());
     assert!(!root.path().join("etc").exists());
+}
+
+#[test]
+fn what_was_written_is_taken_back_where_the_proxy_is_off() {
+    let root = TempDir::new().unwrap();
+    let mut args = args(&root, Engine::Podman);
+    let written = plan(&args, Mode::Proxy).files.remove(0);
+    write(&written);
+    args.proxy = StatusAddr::Off;
+    assert!(command(&args).is_err());
+    args.undo = true;
+    assert!(command(&args).is_ok());
+    assert!(!written.path.exists());
 }
