@@ -18,8 +18,8 @@ use crate::crowd::as_float;
 use crate::disk::Disk;
 use crate::engines::PROXY;
 use crate::files::{noise, sha256};
-use crate::lab::{Lab, Shape, take_turn};
-use crate::origin::Origin;
+use crate::lab::{Host, Lab, Shape, take_turn};
+use crate::origin::{Origin, Request};
 use crate::sizes::full;
 
 /// How many copies of what was asked for may leave the source, in full size.
@@ -180,6 +180,12 @@ fn whatever_goes_wrong_no_byte_does() {
     judge(&world, &fared);
 }
 
+/// Whether a host made a request: one whose cable was pulled has lost its IPv6 address.
+fn is_from(request: &Request, host: &Host) -> bool {
+    let (v4, v6) = (host.v4().to_string(), host.v6().to_string());
+    request.from == v6 || request.from.rsplit(':').next() == Some(&v4)
+}
+
 fn judge(world: &World<'_>, fared: &[Fared]) {
     let sum = |of: fn(&Fared) -> u64| fared.iter().map(of).sum::<u64>();
     let wrongs: Vec<&String> = fared.iter().flat_map(|one| &one.wrongs).collect();
@@ -189,17 +195,16 @@ fn judge(world: &World<'_>, fared: &[Fared]) {
         .map(|file| file.bytes as u64)
         .sum();
     // Nobody gives to a liar that was found out: it reads for itself.
-    let liar = world.lab.hosts()[LIAR].v6().to_string();
+    let liar = &world.lab.hosts()[LIAR];
     let requests = lock(&world.origin).requests();
     let sent: u64 = requests
         .iter()
-        .filter(|one| !cfg!(debug_assertions) || one.from != liar)
+        .filter(|one| !cfg!(debug_assertions) || !is_from(one, liar))
         .map(|one| one.body_bytes)
         .sum();
     let copies = as_float(sent) / as_float(asked);
     for host in world.lab.hosts() {
-        let address = host.v6().to_string();
-        let of_host = requests.iter().filter(|one| one.from == address);
+        let of_host = requests.iter().filter(|one| is_from(one, host));
         let bytes: u64 = of_host.map(|one| one.body_bytes).sum();
         eprintln!("{} read {} MB", host.name(), bytes / 1_000_000);
     }

@@ -225,8 +225,11 @@ impl Homes {
         }
     }
 
-    /// A member came: tables that it is now the first home of go to it.
+    /// A member came: tables that it is now the first home of go to it. Not to one that is isolated: nobody would follow.
     pub(crate) fn handle_new(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        if cx.is_isolated(peer) {
+            return;
+        }
         for table in self.tables.values_mut() {
             let acts = matches!(
                 table.role,

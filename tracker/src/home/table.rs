@@ -118,7 +118,7 @@ impl Table {
         }
         if let Role::HandedOver { to } = self.role {
             let still_better = cx.view.homes(&self.task).first() == Some(&to);
-            if still_better {
+            if still_better && !cx.is_isolated(&to) {
                 self.tell(cx, from, register.request, Outcome::Redirect { home: to });
                 return;
             }

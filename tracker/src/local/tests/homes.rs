@@ -8,7 +8,7 @@ use crate::ids::{BlockIndex, TaskId};
 use crate::layout::{MAX_BLOCK_BYTES, MAX_BLOCKS};
 use crate::message::{Extent, Holds, Message, Outcome, Register, Registered};
 use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
-use crate::output::TaskFailure;
+use crate::output::{BlameReason, TaskFailure};
 use crate::task::Wish;
 use crate::tracker::Tracker;
 
@@ -229,6 +229,30 @@ fn an_old_home_sends_registrants_to_a_better_one_that_came() {
         1,
         "the read goes on under the new home"
     );
+}
+
+#[test]
+fn nobody_is_sent_to_an_isolated_home_that_comes_back() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    let (now, liar) = (cluster.now, cluster.peer(ranks[0]));
+    for node in &ranks[1..] {
+        cluster.nodes[*node].report_error(now, liar, BlameReason::AlteredBytes);
+    }
+    cluster.dead.insert(ranks[0]);
+    cluster.want(ranks[4]);
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(cluster.first_grant().map(|(_, from)| from), Some(ranks[1]));
+    cluster.down(ranks[0]);
+    cluster.dead.remove(&ranks[0]);
+    cluster.said.clear();
+    cluster.up(ranks[0]);
+    cluster.pass(Duration::from_secs(3));
+    let led = cluster.said.iter().find(|(.., message)| {
+        matches!(message, Message::Registered(answer)
+            if answer.outcome == (Outcome::Redirect { home: liar }))
+    });
+    assert!(led.is_none(), "{led:?}");
 }
 
 #[test]
