@@ -111,9 +111,10 @@ impl Driver {
 
     /// Whether a block is as long as its place: the store could not take another.
     fn may_be(&self, header: &BlockHeader, body: &Bytes) -> bool {
-        let meta = self.tracker.task(&header.task).and_then(|task| task.meta);
-        let layout = meta.filter(|meta| meta.version == header.version);
-        layout.is_none_or(|meta| {
+        let entry = self.tasks.entries.get(&header.task);
+        let meta = entry.and_then(|entry| entry.meta.as_ref());
+        let current = meta.filter(|meta| meta.version == header.version);
+        current.is_none_or(|meta| {
             let range = meta.layout.range_of(header.block);
             let is_open = meta.layout.length().is_none();
             let (length, place) = (body.len() as u64, range.end - range.start);
