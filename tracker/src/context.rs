@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dfnode_gossip::{Now, PeerId};
 
+use crate::ids::TaskId;
 use crate::local::Verify;
 use crate::message::Message;
 use crate::output::{BlameReason, Output};
@@ -66,6 +67,11 @@ impl Context<'_> {
         } else if !self.isolated.contains_key(&to) {
             self.out.push_back(Output::Send { to, message });
         }
+    }
+
+    /// The homes of a task, best first, among those whom this node has not isolated: see [`View::homes`].
+    pub(crate) fn homes(&self, task: &TaskId) -> Vec<PeerId> {
+        self.view.homes(task, |peer| self.is_isolated(peer))
     }
 
     pub(crate) fn is_isolated(&self, peer: &PeerId) -> bool {

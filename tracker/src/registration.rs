@@ -116,11 +116,11 @@ impl Registration {
         reconsiders
     }
 
-    /// The members changed: if the task's first home did, go there.
+    /// The members changed, or who of them is isolated: if the task's first home did, go there.
     pub(crate) fn view_changed(&mut self, cx: &mut Context<'_>) {
         let Some(home) = self.home else { return };
-        let gone = !cx.view.contains(&home);
-        let first = cx.view.homes(&self.task).first().copied();
+        let gone = !cx.view.contains(&home) || cx.is_isolated(&home);
+        let first = cx.homes(&self.task).first().copied();
         if gone || (first.is_some() && first != Some(home) && !self.acting) {
             self.home = None;
             self.asked = None;
@@ -180,7 +180,7 @@ impl Registration {
         if let Some(home) = self.home {
             return Some(home);
         }
-        let ranks = cx.view.homes(&self.task);
+        let ranks = cx.homes(&self.task);
         let home = ranks
             .iter()
             .find(|rank| !self.unanswered.contains(rank))
@@ -195,7 +195,7 @@ impl Registration {
             self.unanswered.push(silent);
         }
         self.asked = None;
-        let ranks = cx.view.homes(&self.task);
+        let ranks = cx.homes(&self.task);
         let exhausted = ranks.iter().all(|rank| self.unanswered.contains(rank));
         if exhausted {
             self.unanswered.clear();

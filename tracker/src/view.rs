@@ -90,14 +90,15 @@ impl View {
     /// The homes of a task, best first, by rendezvous hashing.
     ///
     /// Every node computes them alike from its own view, so nobody has to be asked; when a member leaves, only
-    /// the tasks that it was home to move. Leeches are homes only where nobody else is.
-    pub(crate) fn homes(&self, task: &TaskId) -> Vec<PeerId> {
+    /// the tasks that it was home to move. Leeches are homes only where nobody else is. Whom this node has `shunned`
+    /// is none: it neither hears it nor speaks to it.
+    pub(crate) fn homes(&self, task: &TaskId, shunned: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
         let willing = self
             .members
             .iter()
             .map(|(peer, known)| (!known.leech, *peer))
             .chain([(!self.leech, self.me)]);
-        best_of(task, willing, HOME_RANKS)
+        best_of(task, willing, HOME_RANKS, shunned)
     }
 }
 
@@ -109,18 +110,21 @@ pub fn best_homes(
     members: impl Iterator<Item = PeerId>,
     count: usize,
 ) -> Vec<PeerId> {
-    best_of(task, members.map(|peer| (true, peer)), count)
+    best_of(task, members.map(|peer| (true, peer)), count, |_| false)
 }
 
 fn best_of(
     task: &TaskId,
     willing: impl Iterator<Item = (bool, PeerId)>,
     count: usize,
+    shunned: impl Fn(&PeerId) -> bool,
 ) -> Vec<PeerId> {
     let mut best: Vec<(bool, u64, PeerId)> = Vec::with_capacity(count + 1);
     for (willing, peer) in willing {
         let candidate = (willing, score(task, &peer), peer);
-        if best.len() == count && best.last().is_some_and(|worst| *worst >= candidate) {
+        // Few get this far, so that `shunned` is asked of few.
+        let too_bad = best.len() == count && best.last().is_some_and(|worst| *worst >= candidate);
+        if too_bad || shunned(&peer) {
             continue;
         }
         best.push(candidate);
@@ -178,11 +182,11 @@ mod tests {
     #[test]
     fn every_member_computes_the_same_homes() {
         let task = TaskId::from_bytes(*blake3::hash(b"task").as_bytes());
-        let homes = view(0, 1..20).homes(&task);
+        let homes = view(0, 1..20).homes(&task, |_| false);
         assert_eq!(homes.len(), HOME_RANKS);
         for me in 1..20 {
             assert_eq!(
-                view(me, (0..20).filter(|other| *other != me)).homes(&task),
+                view(me, (0..20).filter(|other| *other != me)).homes(&task, |_| false),
                 homes
             );
         }
@@ -194,7 +198,7 @@ mod tests {
         let mut first = BTreeMap::<PeerId, u32>::new();
         for seed in 0_u32..1000 {
             let task = TaskId::from_bytes(*blake3::hash(&seed.to_le_bytes()).as_bytes());
-            *first.entry(view.homes(&task)[0]).or_default() += 1;
+            *first.entry(view.homes(&task, |_| false)[0]).or_default() += 1;
         }
         assert_eq!(first.len(), 10);
         assert!(
@@ -207,10 +211,16 @@ mod tests {
     fn when_the_first_home_goes_the_second_takes_its_place() {
         let task = TaskId::from_bytes([7; 32]);
         let mut view = view(0, 1..20);
-        let homes = view.homes(&task);
+        let homes = view.homes(&task, |_| false);
+        let without_first = view.homes(&task, |peer| *peer == homes[0]);
+        assert_eq!(
+            without_first[..2],
+            homes[1..],
+            "shunned, it is as good as gone"
+        );
         view.down(&homes[0]);
         if homes[0] != peer(0) {
-            assert_eq!(view.homes(&task)[..2], homes[1..]);
+            assert_eq!(view.homes(&task, |_| false), without_first);
         }
     }
 }

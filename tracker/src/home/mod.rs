@@ -110,7 +110,7 @@ impl Homes {
             table.role = Role::Granting;
             return;
         }
-        let ranks = cx.view.homes(&table.task);
+        let ranks = cx.homes(&table.task);
         let me = cx.view.me();
         let request = cx.chance.next() | 1;
         let (asked, patience): (Vec<PeerId>, _) = if ranks.first() == Some(&me) {
@@ -120,7 +120,7 @@ impl Homes {
             let better = ranks.into_iter().take_while(|rank| *rank != me);
             (better.collect(), FIRST_RANK_PATIENCE)
         };
-        let as_first = cx.view.homes(&table.task).first() == Some(&me);
+        let as_first = cx.homes(&table.task).first() == Some(&me);
         if asked.is_empty() {
             table.role = Role::Granting;
             return;
@@ -184,7 +184,7 @@ impl Homes {
         };
         cx.send(from, Message::HomeState(state));
         // A better rank takes over: registrants are shown the way. Asked by a worse one, this node goes on.
-        let ranks = cx.view.homes(&probe.task);
+        let ranks = cx.homes(&probe.task);
         let me = cx.view.me();
         let better =
             ranks.iter().position(|rank| *rank == from) < ranks.iter().position(|rank| *rank == me);
@@ -199,7 +199,7 @@ impl Homes {
     /// Another rank's answer, or rank 1's copy.
     pub(crate) fn handle_state(&mut self, cx: &mut Context<'_>, from: PeerId, state: HomeState) {
         if state.request == 0 {
-            let is_home = cx.view.homes(&state.task).contains(&cx.view.me());
+            let is_home = cx.homes(&state.task).contains(&cx.view.me());
             if is_home && (self.tables.contains_key(&state.task) || self.make_place(cx.now)) {
                 let table = self
                     .tables
@@ -225,17 +225,14 @@ impl Homes {
         }
     }
 
-    /// A member came: tables that it is now the first home of go to it. Not to one that is isolated: nobody would follow.
+    /// A member came: tables that it is now the first home of go to it.
     pub(crate) fn handle_new(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
-        if cx.is_isolated(peer) {
-            return;
-        }
         for table in self.tables.values_mut() {
             let acts = matches!(
                 table.role,
                 Role::Asking { .. } | Role::Heir { .. } | Role::Granting
             );
-            if acts && cx.view.homes(&table.task).first() == Some(peer) {
+            if acts && cx.homes(&table.task).first() == Some(peer) {
                 let state = HomeState {
                     task: table.task,
                     request: 0,

@@ -83,7 +83,7 @@ impl Table {
     }
 
     pub(super) fn copy_to_second(&self, cx: &mut Context<'_>) {
-        let ranks = cx.view.homes(&self.task);
+        let ranks = cx.homes(&self.task);
         let me = cx.view.me();
         if self.role != Role::Granting || ranks.first() != Some(&me) {
             return;

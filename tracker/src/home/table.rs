@@ -117,8 +117,7 @@ impl Table {
             self.changed(cx.now);
         }
         if let Role::HandedOver { to } = self.role {
-            let still_better = cx.view.homes(&self.task).first() == Some(&to);
-            if still_better && !cx.is_isolated(&to) {
+            if cx.homes(&self.task).first() == Some(&to) {
                 self.tell(cx, from, register.request, Outcome::Redirect { home: to });
                 return;
             }

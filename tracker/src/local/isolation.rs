@@ -5,6 +5,7 @@ use dfnode_gossip::{EventKind, Now, PeerId};
 use super::LocalTracker;
 use super::context;
 use crate::output::{BlameReason, Output};
+use crate::task::Task;
 
 /// Accusers that isolate a peer which this node has nothing against itself.
 const ACCUSERS: usize = 3;
@@ -41,8 +42,10 @@ impl LocalTracker {
     pub fn set_isolated(&mut self, now: Now, peer: PeerId, reason: Option<BlameReason>) {
         if let Some(reason) = reason {
             self.blamed.push((peer, reason));
-        } else {
-            self.isolated.remove(&peer);
+        } else if self.isolated.remove(&peer).is_some() {
+            let mut cx = context!(self, now);
+            self.homes.handle_new(&mut cx, &peer);
+            self.for_wanted(now, Task::view_changed);
         }
         self.settle(now);
     }
@@ -53,7 +56,10 @@ impl LocalTracker {
         }
         self.isolated.insert(peer, reason);
         self.accusations.remove(&peer);
-        self.for_wanted(now, |task, cx| task.isolate(cx, &peer, reason));
+        self.for_wanted(now, |task, cx| {
+            task.isolate(cx, &peer, reason);
+            task.view_changed(cx);
+        });
         let mut cx = context!(self, now);
         self.homes.handle_down(&mut cx, &peer);
         self.outputs.push_back(Output::Blame { peer, reason });

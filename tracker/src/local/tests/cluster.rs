@@ -128,7 +128,7 @@ impl Cluster {
             view.up(member);
         }
         let mut order: Vec<usize> = view
-            .homes(&task())
+            .homes(&task(), |_| false)
             .iter()
             .map(|peer| self.number(peer))
             .collect();

@@ -256,6 +256,44 @@ fn nobody_is_sent_to_an_isolated_home_that_comes_back() {
 }
 
 #[test]
+fn an_isolated_home_loses_its_office_at_once_and_gets_it_back_on_probation() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.pass(Duration::from_secs(1));
+    let (now, liar) = (cluster.now, cluster.peer(ranks[0]));
+    for node in &ranks[1..] {
+        cluster.nodes[*node].report_error(now, liar, BlameReason::AlteredBytes);
+    }
+    let to_liar = |said: &[(_, usize, usize, Message)]| {
+        let asked = said.iter().filter(|(_, from, to, message)| {
+            (*from, *to) == (ranks[4], ranks[0]) && matches!(message, Message::Register(_))
+        });
+        asked.count()
+    };
+    cluster.said.clear();
+    cluster.pass(MOMENT);
+    let next = cluster.said.iter().any(|(_, from, to, message)| {
+        (*from, *to) == (ranks[4], ranks[1]) && matches!(message, Message::Register(_))
+    });
+    assert!(
+        next,
+        "the next rank is asked without waiting for the isolated one"
+    );
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(cluster.reads().len(), 1, "the read goes on");
+    assert_eq!(to_liar(&cluster.said), 0);
+
+    for node in &ranks[1..] {
+        let now = cluster.now;
+        cluster.nodes[*node].set_isolated(now, liar, None);
+    }
+    cluster.pass(Duration::from_secs(3));
+    assert!(to_liar(&cluster.said) > 0, "its tables are its own again");
+    assert_eq!(cluster.reads().len(), 1, "the read goes on");
+}
+
+#[test]
 fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     let mut cluster = Cluster::new(5);
     let ranks = cluster.by_rank();
