@@ -16,6 +16,8 @@ const PRIVATE_ETC: &str = "/etc/netns";
 /// BBR takes the time that acknowledgements wait in a host's full queue for the path's limit, and keeps a source to a
 /// fifth of the rate of a link whose other direction is busy.
 const CONGESTION_CONTROL: (&str, &str) = ("net/ipv4/tcp_congestion_control", "cubic");
+/// What namespaces may choose from. A kernel that was built with another default lets them choose only once the host does.
+const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
 
 /// A network namespace, removed on drop together with its private /etc files.
 pub(super) struct Netns {
@@ -30,6 +32,7 @@ impl Netns {
         let netns = Self { name };
         netns.ip(&["link", "set", "lo", "up"]);
         let (knob, value) = CONGESTION_CONTROL;
+        allow(value);
         netns.set(knob, value);
         netns
     }
@@ -133,4 +136,15 @@ fn run(command: &mut Command) -> Vec<u8> {
 fn the_owner_is_the_pid_in_the_name() {
     assert_eq!(owner("dfnode-e2e-4711-0-peer-a"), Some("4711"));
     assert_eq!(owner("docker-4711"), None);
+}
+
+/// Lets namespaces choose how TCP finds its rate.
+fn allow(congestion_control: &str) {
+    let allowed = fs::read_to_string(ALLOWED).unwrap();
+    if allowed
+        .split_whitespace()
+        .all(|name| name != congestion_control)
+    {
+        fs::write(ALLOWED, format!("{} {congestion_control}", allowed.trim())).unwrap();
+    }
 }
