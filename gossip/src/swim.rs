@@ -39,6 +39,8 @@ use worries::Worries;
 const CATCH_UP_PERIOD: Duration = Duration::from_secs(1);
 /// A timer this late means that the whole process slept: what it learnt before is worth little.
 const OVERSLEPT: Duration = Duration::from_secs(2);
+/// News that there is always room for. Joining brings some for each member at once, and that room is not kept.
+const USUAL_NEWS: usize = 32;
 /// How often the register of known peers may be counted anew once it is full.
 const RECOUNT_PERIOD: Duration = Duration::from_mins(1);
 
@@ -115,7 +117,11 @@ impl Swim {
     }
 
     pub(crate) fn poll_news(&mut self) -> Option<News> {
-        self.news.pop_front()
+        let news = self.news.pop_front();
+        if news.is_none() {
+            self.news.shrink_to(USUAL_NEWS);
+        }
+        news
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Now> {
@@ -266,6 +272,7 @@ impl Swim {
         if self.register().take_suspected() {
             self.awareness.was_suspected(now);
         }
+        let burst = self.runtime.backlog();
         while let Some((after, timer)) = self.runtime.to_schedule() {
             if let Timer::ProbeRandomMember(token) = timer {
                 self.token = Some(token);
@@ -285,6 +292,9 @@ impl Swim {
                     bytes: swim_datagram(&packet).into(),
                 });
             }
+        }
+        if burst > USUAL_NEWS {
+            self.runtime = AccumulatingRuntime::new();
         }
     }
 
