@@ -3,14 +3,15 @@
 //! Hashing follows the blocks that lie in the file without a gap, so that little is left to do when the last
 //! one arrives. It runs on blocking threads, a slice at a time.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use dfnode_tracker::{Digest, Meta, TaskId};
-use md5::Md5;
-use sha2::{Digest as _, Sha256};
+use md5::{Digest as _, Md5};
+use ring::digest::{Context, SHA256};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 
@@ -61,18 +62,31 @@ pub enum DigestError {
 #[derive(Debug, Clone)]
 pub struct Hasher(Vec<State>);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum State {
-    Sha256(Sha256),
+    /// By assembly that is two to three times as fast as portable code where the processor has no instructions for it:
+    /// each layer of an image is hashed on each host.
+    Sha256(Context),
     Md5(Md5),
     Blake3(Box<blake3::Hasher>),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let algorithm = match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Md5(_) => Algorithm::Md5,
+            Self::Blake3(_) => Algorithm::Blake3,
+        };
+        algorithm.fmt(f)
+    }
 }
 
 impl Hasher {
     /// Of no bytes yet.
     pub fn new(algorithms: &[Algorithm]) -> Self {
         let state = |algorithm: &Algorithm| match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
+            Algorithm::Sha256 => State::Sha256(Context::new(&SHA256)),
             Algorithm::Md5 => State::Md5(Md5::new()),
             Algorithm::Blake3 => State::Blake3(Box::default()),
         };
@@ -93,7 +107,11 @@ impl Hasher {
     /// The digests, in the order of the algorithms.
     pub fn finish(self) -> Vec<Digest> {
         let finish = |state| match state {
-            State::Sha256(hasher) => Digest::Sha256(hasher.finalize().into()),
+            State::Sha256(hasher) => {
+                let mut digest = [0; 32];
+                digest.copy_from_slice(hasher.finish().as_ref());
+                Digest::Sha256(digest)
+            }
             State::Md5(hasher) => Digest::Md5(hasher.finalize().into()),
             State::Blake3(hasher) => Digest::Blake3(*hasher.finalize().as_bytes()),
         };

@@ -1,9 +1,10 @@
 //! Contents to download, and their digests.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256, digest};
 
 /// `length` bytes that do not compress and differ with `seed` (splitmix64: fast, and always the same).
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -22,10 +23,17 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// The SHA-256 of `bytes`, in hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
+    hex::encode(digest(&SHA256, bytes))
 }
 
 /// The SHA-256 of a file, or `None` when there is none.
 pub(crate) fn sha256_of(path: &Path) -> Option<String> {
-    fs::read(path).ok().map(|bytes| sha256(&bytes))
+    let mut file = File::open(path).ok()?;
+    let (mut hasher, mut buffer) = (Context::new(&SHA256), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).ok()? {
+            0 => return Some(hex::encode(hasher.finish())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
 }
