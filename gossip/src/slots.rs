@@ -191,15 +191,20 @@ impl Slots {
         &self.digest
     }
 
-    /// The items of some buckets with their age.
+    /// The items of some buckets with their age, bucket by bucket: what is cut off then leaves some of them equal, and
+    /// the next time it is about the others.
     pub(crate) fn in_buckets(
         &self,
         now: Now,
         buckets: Buckets,
     ) -> impl Iterator<Item = (Duration, &Bytes)> {
-        self.by_key
-            .iter()
-            .filter(move |(key, _)| buckets.contains(key.bucket()))
+        let slots = self.by_key.iter();
+        let mut due: Vec<(usize, &Slot)> = slots
+            .map(|(key, slot)| (key.bucket(), slot))
+            .filter(|(bucket, _)| buckets.contains(*bucket))
+            .collect();
+        due.sort_by_key(|(bucket, _)| *bucket);
+        due.into_iter()
             .map(move |(_, slot)| (slot.age(now), &slot.raw))
     }
 

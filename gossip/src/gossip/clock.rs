@@ -3,6 +3,9 @@
 use crate::Now;
 use crate::wire::MAX_CLOCK;
 
+/// How far a machine's clock may have been ahead: two centuries, for one that starts before our time.
+const MAX_AHEAD_MS: u64 = 200 * 365 * 24 * 3600 * 1000;
+
 /// Counts milliseconds from our generation, which is about the time of day, and steps ahead of
 /// whatever it must be later than.
 #[derive(Debug)]
@@ -19,6 +22,13 @@ impl Clock {
             started: now,
             last: 0,
         }
+    }
+
+    /// Whether an earlier life's clock may have come so far.
+    pub(super) fn could_have_shown(&self, now: Now, seen: u64) -> bool {
+        let elapsed = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
+        let ours = self.generation.saturating_add(elapsed).max(self.last);
+        seen <= ours.saturating_add(MAX_AHEAD_MS)
     }
 
     /// A time later than all given out before, and than `seen`.
@@ -46,5 +56,13 @@ mod tests {
         assert_eq!(clock.tick(Now::from_micros(7_000_000), 0), 3000);
         assert_eq!(clock.tick(Now::from_micros(7_000_000), 9000), 9001);
         assert_eq!(clock.tick(Now::from_micros(6_000_000), 0), 9002);
+    }
+    #[test]
+    fn a_clock_that_ours_cannot_have_been_is_not_followed() {
+        let mut clock = Clock::new(1_764_000_000_000, Now::from_micros(0));
+        let now = Now::from_micros(1);
+        assert!(clock.could_have_shown(now, 1_764_000_000_000 + 100 * 365 * 24 * 3_600_000));
+        assert!(!clock.could_have_shown(now, MAX_CLOCK));
+        assert!(clock.tick(now, 0) < MAX_CLOCK);
     }
 }

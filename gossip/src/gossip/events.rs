@@ -50,12 +50,16 @@ impl Gossip {
             return Err(Violation::BadSignature);
         }
         let key = Key::of(&item.event);
-        if key.origin == self.me().peer && !self.inherit(now, &key, &item) {
+        let is_own = key.origin == self.me().peer;
+        if is_own && !self.may_inherit(now, &key, &item) {
             return Ok(());
         }
-        let raw = item.raw.clone();
+        let (raw, claims) = (item.raw.clone(), item.event.content.is_some());
         if !self.slots.write(now, item, age) {
             return Ok(());
+        }
+        if is_own && claims && is_claim(key.kind) {
+            self.inherited.insert(key, now + INHERITED);
         }
         self.learnt += u64::from(age >= UNHEARD);
         self.tell_changes();
@@ -71,7 +75,11 @@ impl Gossip {
 
     /// Decides about a write under our own name that we did not make in this life. False if it must
     /// not stand.
-    fn inherit(&mut self, now: Now, key: &Key, item: &Item) -> bool {
+    fn may_inherit(&mut self, now: Now, key: &Key, item: &Item) -> bool {
+        if !self.clock.could_have_shown(now, item.event.clock) {
+            // No clock of ours can have been so wrong. Followed, it would leave no time for what we say later.
+            return false;
+        }
         if self.written.contains(key) && !key.kind.is_signed() {
             // Our clock was behind that of our earlier life. What we say now counts.
             self.clock.tick(now, item.event.clock);
@@ -79,9 +87,6 @@ impl Gossip {
             // Nothing to sign, so nothing can be full.
             let _infallible = self.rewrite(now, key, content);
             return false;
-        }
-        if is_claim(key.kind) && item.event.content.is_some() {
-            self.inherited.insert(*key, now + INHERITED);
         }
         true
     }

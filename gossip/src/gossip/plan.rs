@@ -79,9 +79,9 @@ impl Plan {
     }
 
     /// A push/pull with `peer` was done; `more` if it could not hold all, `news` if it brought
-    /// something that gossip should have brought.
+    /// something that gossip should have brought. One that brings nothing more is not repeated at once.
     pub(super) fn done(&mut self, now: Now, peer: PeerId, more: bool, news: bool) {
-        if more {
+        if more && news {
             self.next = self.next.min(now + CONTINUE);
             self.partner = Some(peer);
         } else if !self.synced {

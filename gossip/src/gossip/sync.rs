@@ -172,3 +172,71 @@ fn alive(member: Member) -> Record {
         standing: Standing::Alive,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Unsigned;
+    use crate::{Config, EventKind, Labels, Subject};
+
+    /// Origins, and what each says: some 5 MB in all.
+    const ORIGINS: u8 = 40;
+    const EACH: u32 = 1000;
+
+    fn node(number: u8) -> Gossip {
+        let me = Member {
+            peer: PeerId::from_bytes([number; 32]),
+            addrs: vec!["10.0.0.1:65000".parse().unwrap()],
+            generation: 1000,
+            labels: Labels::default(),
+        };
+        Gossip::new(
+            Config::default(),
+            me,
+            u64::from(number),
+            Now::from_micros(0),
+        )
+    }
+
+    #[test]
+    fn what_one_message_cannot_hold_is_learnt_by_a_few() {
+        let now = Now::from_micros(1);
+        let (mut knows, mut late) = (node(1), node(2));
+        for origin in 100..100 + ORIGINS {
+            for number in 0..EACH {
+                let write = Unsigned {
+                    origin: PeerId::from_bytes([origin; 32]),
+                    subject: Subject::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
+                    kind: EventKind::Progress.into(),
+                    clock: 2000,
+                    content: Some(bytes::Bytes::from_static(&[7; 60])),
+                };
+                knows
+                    .slots
+                    .write(now, write.finish(), std::time::Duration::ZERO);
+            }
+        }
+        let all = knows.slots.len();
+        let mut rounds = 0;
+        while late.slots.digest() != knows.slots.digest() {
+            rounds += 1;
+            assert!(
+                rounds <= 4,
+                "{} of {all} after {rounds} rounds",
+                late.slots.len()
+            );
+            let open = late.sync_open(now);
+            let answer = knows
+                .sync_answer(now, PeerId::from_bytes([2; 32]), &open)
+                .unwrap();
+            assert!(answer.len() <= crate::MAX_SYNC_BYTES);
+            let last = late
+                .sync_finish(now, PeerId::from_bytes([1; 32]), &answer)
+                .unwrap();
+            knows
+                .sync_close(now, PeerId::from_bytes([2; 32]), &last)
+                .unwrap();
+        }
+        assert!(rounds > 1, "{all} items fit into one message");
+    }
+}
