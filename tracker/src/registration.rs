@@ -23,6 +23,8 @@ const HOLDER_PERIOD: Duration = Duration::from_mins(5);
 const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// How often a node that is alone draws lots for acting itself.
 const ALONE_PERIOD: Duration = Duration::from_secs(1);
+/// A node that acts for itself asks the task's first rank this often whether it answers again.
+const LOOK_UP_PERIOD: Duration = Duration::from_secs(3);
 /// Redirects followed in a row; views that disagree for longer are waited out.
 const MAX_REDIRECTS: u32 = 3;
 
@@ -57,6 +59,8 @@ pub(crate) struct Registration {
     redirects: u32,
     alone: bool,
     acting: bool,
+    /// When the first rank is asked next, while this node acts for itself.
+    look_up: Now,
     /// Whether the ranks were asked again after this node alone could not read the source.
     reconsidered: bool,
 }
@@ -75,8 +79,14 @@ impl Registration {
             redirects: 0,
             alone: false,
             acting: false,
+            look_up: now,
             reconsidered: false,
         }
+    }
+
+    /// Whether this node does without the ranks.
+    pub(crate) const fn acts_alone(&self) -> bool {
+        self.acting
     }
 
     /// The home that answered last.
@@ -84,8 +94,12 @@ impl Registration {
         self.home
     }
 
-    pub(crate) const fn poll_timeout(&self) -> Now {
-        self.next
+    pub(crate) fn poll_timeout(&self) -> Now {
+        if self.acting {
+            self.next.min(self.look_up)
+        } else {
+            self.next
+        }
     }
 
     /// Ask now, whatever the deadline: something changed that the home must know.
@@ -118,7 +132,12 @@ impl Registration {
 
     /// The members changed, or who of them is isolated: if the task's first home did, go there.
     pub(crate) fn view_changed(&mut self, cx: &mut Context<'_>) {
-        let Some(home) = self.home else { return };
+        let soon = cx.now + Duration::from_micros(cx.chance.below(50_000));
+        let Some(home) = self.home else {
+            // Whom no rank answered waits for long, and who is back may be one of them.
+            self.next = self.next.min(soon);
+            return;
+        };
         let gone = !cx.view.contains(&home) || cx.is_isolated(&home);
         let first = cx.homes(&self.task).first().copied();
         if gone || (first.is_some() && first != Some(home) && !self.acting) {
@@ -127,9 +146,7 @@ impl Registration {
             self.request = 0;
             self.unanswered.clear();
             // Spread, so that a thousand holders do not all come in one millisecond.
-            self.next = self
-                .next
-                .min(cx.now + Duration::from_micros(cx.chance.below(50_000)));
+            self.next = self.next.min(soon);
         }
     }
 
@@ -140,6 +157,12 @@ impl Registration {
         gained: Option<Now>,
         peers: usize,
     ) -> Option<Step> {
+        if let Some(rank) = self.looks_up(cx) {
+            return Some(Step::Ask {
+                home: rank,
+                request: self.request,
+            });
+        }
         if cx.now < self.next {
             return None;
         }
@@ -173,6 +196,21 @@ impl Registration {
         })
     }
 
+    /// The rank to ask, beside acting alone, whether it answers again: whoever answers is the home from then on.
+    fn looks_up(&mut self, cx: &mut Context<'_>) -> Option<PeerId> {
+        if !self.acting || cx.now < self.look_up {
+            return None;
+        }
+        self.look_up = cx.now + LOOK_UP_PERIOD;
+        let first = cx.homes(&self.task).first().copied()?;
+        if first == cx.view.me() {
+            self.acting = false;
+            return None;
+        }
+        self.request = cx.chance.next() | 1;
+        Some(first)
+    }
+
     fn target(&mut self, cx: &mut Context<'_>) -> Option<PeerId> {
         if self.acting {
             self.home = Some(cx.view.me());
@@ -200,15 +238,19 @@ impl Registration {
         if exhausted {
             self.unanswered.clear();
         }
-        let silent = self
+        let silent_for = self
             .unheard
-            .is_some_and(|since| cx.now.saturating_since(since) >= ALONE_AFTER);
-        if wants && silent {
+            .map_or(Duration::ZERO, |since| cx.now.saturating_since(since));
+        if wants && silent_for >= ALONE_AFTER {
             self.alone = true;
             self.next = cx.now + ALONE_PERIOD;
-            // Of those who are alone for the same task, about three act each second.
-            if cx.chance.below(peers as u64 + 1) < 3 {
+            // Of those who are alone for the same task, about three act in the first second, and twice as many in each
+            // further one: how many they are nobody knows, but all may be.
+            let all = peers.max(cx.view.others()) as u64;
+            let doublings = silent_for.as_secs().saturating_sub(1).min(32);
+            if cx.chance.below(all + 1) < 3 << doublings {
                 self.acting = true;
+                self.look_up = cx.now + LOOK_UP_PERIOD;
                 self.next = cx.now;
                 return Some(Step::ActAlone);
             }
@@ -230,6 +272,8 @@ impl Registration {
         if request != self.request {
             return false;
         }
+        // A rank that answers ends a node's acting for itself.
+        self.acting &= self.home == Some(from);
         self.home = Some(from);
         true
     }
@@ -262,6 +306,12 @@ impl Registration {
         self.request = 0;
         self.unheard = None;
         self.next = now + NOT_YET_PAUSE;
+    }
+
+    /// The home has no room: like one that does not answer, it is passed over. Who only holds comes again much later.
+    pub(crate) fn full(&mut self, now: Now, wants: bool) {
+        self.asked = u32::try_from(PATIENCE.len()).ok();
+        self.next = now + if wants { NOT_YET_PAUSE } else { HOLDER_PERIOD };
     }
 
     pub(crate) fn redirected(&mut self, now: Now, to: PeerId) {

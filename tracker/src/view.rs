@@ -60,6 +60,11 @@ impl View {
         self.members.remove(peer);
     }
 
+    /// How many members there are beside this node.
+    pub(crate) fn others(&self) -> usize {
+        self.members.len()
+    }
+
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
         *peer == self.me || self.members.contains_key(peer)
     }

@@ -6,7 +6,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use super::grants::SourceRules;
 use super::leases::LEASE_PATIENCE;
-use super::table::{Role, Table};
+use super::table::{MAX_REGISTRANTS, Role, Table};
 use crate::context::Context;
 use crate::message::{Extent, Outcome};
 use crate::meta::SourceFailure;
@@ -34,17 +34,17 @@ impl Table {
         let validating =
             revoked.is_some_and(|out| matches!(out.lease.extent, Extent::Validate { .. }));
         match failure {
-            SourceFailure::Refused { .. } => {
-                self.leases.refused.insert(from);
-                if let Some(known) = self.registrants.get_mut(&from) {
-                    known.can_read = false;
+            SourceFailure::Refused { .. } => self.pass_over(cx, from, failure),
+            SourceFailure::Final { .. } => {
+                // It may be this host's own trouble: its trust, its proxy, what its caller signed.
+                self.leases.failures += 1;
+                if self.leases.failures >= MAX_FAILURES {
+                    self.give_up(cx, failure);
+                } else {
+                    self.pass_over(cx, from, failure);
                 }
-                self.leases
-                    .failed
-                    .get_or_insert_with(|| (failure.clone(), Now::from_micros(0)));
-                self.fail_if_hopeless(cx);
             }
-            SourceFailure::NotFound | SourceFailure::Final { .. } => self.give_up(cx, failure),
+            SourceFailure::NotFound => self.give_up(cx, failure),
             SourceFailure::Changed => {
                 self.leases.versions += 1;
                 let gone: Vec<(u64, PeerId)> = self
@@ -79,6 +79,20 @@ impl Table {
                 self.pause(cx, failure, wait, false);
             }
         }
+    }
+
+    /// Others may be able to read what this node cannot.
+    fn pass_over(&mut self, cx: &mut Context<'_>, from: PeerId, failure: &SourceFailure) {
+        if self.leases.refused.len() < MAX_REGISTRANTS {
+            self.leases.refused.insert(from);
+        }
+        if let Some(known) = self.registrants.get_mut(&from) {
+            known.can_read = false;
+        }
+        self.leases
+            .failed
+            .get_or_insert_with(|| (failure.clone(), Now::from_micros(0)));
+        self.fail_if_hopeless(cx);
     }
 
     fn pause(
@@ -166,10 +180,11 @@ impl Table {
                 .to_owned(),
         };
         match self.leases.failure() {
-            Some(failure @ SourceFailure::Refused { .. }) => {
+            Some(failure @ (SourceFailure::Refused { .. } | SourceFailure::Final { .. })) => {
                 // The source said no to these callers: whoever comes next may show other credentials.
                 self.tell_failed(cx, &failure);
                 self.leases.failed = None;
+                self.leases.failures = 0;
                 self.leases.refused.clear();
             }
             Some(failure) => self.give_up(cx, &failure),

@@ -173,14 +173,15 @@ impl Table {
             .is_none_or(|out| out.holder != from)
         {
             if report.end.is_none() {
-                self.tell(
-                    cx,
-                    from,
-                    0,
+                // Before it grants it may not have heard of all leases yet.
+                let outcome = if self.role == Role::Granting {
                     Outcome::LeaseGone {
                         lease: report.lease,
-                    },
-                );
+                    }
+                } else {
+                    Outcome::Report
+                };
+                self.tell(cx, from, 0, outcome);
             }
             return;
         }

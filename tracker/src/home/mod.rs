@@ -19,6 +19,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 pub(crate) use self::grants::SourceRules;
+use self::succession::is_better;
 use self::table::{Role, Table};
 use crate::context::Context;
 use crate::ids::TaskId;
@@ -74,25 +75,26 @@ impl Homes {
             cx.send(from, answer(Outcome::NotYet));
             return;
         }
-        if !self.tables.contains_key(&register.task) && !self.make_place(cx.now) {
+        if !self.tables.contains_key(&register.task) && !self.make_place(cx.now, register.wants) {
             cx.send(from, answer(Outcome::Busy));
             return;
         }
         if self.bytes() >= MAX_TABLE_BYTES {
             (register.holds, register.nearby) = (Holds::Nothing, Holds::Nothing);
-            register.parts = Vec::new();
+            (register.parts, register.leases) = (Vec::new(), Vec::new());
         }
         let table = self
             .tables
             .entry(register.task)
             .or_insert_with(|| Table::new(register.task, cx.now));
+        table.doubt_successor(cx);
         Self::take_office(cx, table, false);
         table.register(cx, self.rules, from, register, holders);
     }
 
     /// No home answers: this node acts as one for itself.
     pub(crate) fn act_alone(&mut self, cx: &mut Context<'_>, task: TaskId) {
-        if self.tables.contains_key(&task) || self.make_place(cx.now) {
+        if self.tables.contains_key(&task) || self.make_place(cx.now, true) {
             let table = self
                 .tables
                 .entry(task)
@@ -101,13 +103,23 @@ impl Homes {
         }
     }
 
+    /// This node did without the ranks, and one of them answers now: whoever asks here is shown there.
+    pub(crate) fn stop_acting_alone(&mut self, cx: &mut Context<'_>, task: &TaskId) {
+        let first = cx.homes(task).first().copied();
+        if let Some(table) = self.tables.get_mut(task)
+            && let Some(first) = first.filter(|first| *first != cx.view.me())
+            && table.acts()
+        {
+            table.hand_over(cx, first);
+        }
+    }
+
     /// Finds out whether this node is to act for the task, if it does not do so already.
     fn take_office(cx: &mut Context<'_>, table: &mut Table, alone: bool) {
-        if !matches!(table.role, Role::Idle | Role::Backup) {
-            return;
-        }
-        if alone {
+        if alone && !table.acts() {
             table.role = Role::Granting;
+        }
+        if !matches!(table.role, Role::Idle | Role::Backup) {
             return;
         }
         let ranks = cx.homes(&table.task);
@@ -148,18 +160,20 @@ impl Homes {
         from: PeerId,
         report: LeaseReport,
     ) {
+        if report.meta.is_some() && self.bytes() >= MAX_TABLE_BYTES {
+            // The set of what is unread has no room here: its readers do without this home.
+            self.tables.remove(&report.task);
+        }
         if let Some(table) = self.tables.get_mut(&report.task) {
             table.report(cx, self.rules, from, report);
         } else {
-            let outcome = Outcome::LeaseGone {
-                lease: report.lease,
-            };
+            // This node has begun anew, or forgot: the reader says what it reads, and reads on.
             cx.send(
                 from,
                 Message::Registered(Registered {
                     task: report.task,
                     request: 0,
-                    outcome,
+                    outcome: Outcome::Report,
                 }),
             );
         }
@@ -184,13 +198,9 @@ impl Homes {
         };
         cx.send(from, Message::HomeState(state));
         // A better rank takes over: registrants are shown the way. Asked by a worse one, this node goes on.
-        let ranks = cx.homes(&probe.task);
-        let me = cx.view.me();
-        let better =
-            ranks.iter().position(|rank| *rank == from) < ranks.iter().position(|rank| *rank == me);
-        if better
-            && ranks.contains(&from)
+        if is_better(cx, &probe.task, &from)
             && let Some(table) = self.tables.get_mut(&probe.task)
+            && table.acts()
         {
             table.hand_over(cx, from);
         }
@@ -200,14 +210,15 @@ impl Homes {
     pub(crate) fn handle_state(&mut self, cx: &mut Context<'_>, from: PeerId, state: HomeState) {
         if state.request == 0 {
             let is_home = cx.homes(&state.task).contains(&cx.view.me());
-            if is_home && (self.tables.contains_key(&state.task) || self.make_place(cx.now)) {
+            let known = self.tables.contains_key(&state.task);
+            let has_room = self.bytes() < MAX_TABLE_BYTES;
+            if is_home && has_room && (known || self.make_place(cx.now, false)) {
                 let table = self
                     .tables
                     .entry(state.task)
                     .or_insert_with(|| Table::new(state.task, cx.now));
-                if let (Role::Idle | Role::Backup, Some(copy)) = (&table.role, state.table) {
-                    table.role = Role::Backup;
-                    table.adopt(cx.now, copy);
+                if let Some(copy) = state.table {
+                    table.keep_copy(cx, &from, copy);
                 }
             }
             return;
@@ -228,11 +239,7 @@ impl Homes {
     /// A member came: tables that it is now the first home of go to it.
     pub(crate) fn handle_new(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
         for table in self.tables.values_mut() {
-            let acts = matches!(
-                table.role,
-                Role::Asking { .. } | Role::Heir { .. } | Role::Granting
-            );
-            if acts && cx.homes(&table.task).first() == Some(peer) {
+            if table.acts() && cx.homes(&table.task).first() == Some(peer) {
                 let state = HomeState {
                     task: table.task,
                     request: 0,
@@ -278,9 +285,17 @@ impl Homes {
         self.tables.values().map(Table::bytes).sum()
     }
 
-    /// Whether there is place for one more table.
-    fn make_place(&mut self, now: Now) -> bool {
+    /// Whether there is place for one more table. For one who wants blocks, a table that nobody waits at makes way:
+    /// holders come again.
+    fn make_place(&mut self, now: Now, wants: bool) -> bool {
         self.forget_unused(now);
+        if wants && self.tables.len() >= MAX_TABLES {
+            let idle = self.tables.iter().filter(|(_, table)| table.is_idle());
+            let oldest = idle.min_by_key(|(_, table)| table.last_used);
+            if let Some(oldest) = oldest.map(|(task, _)| *task) {
+                self.tables.remove(&oldest);
+            }
+        }
         self.tables.len() < MAX_TABLES && self.bytes() < MAX_TABLE_BYTES
     }
 

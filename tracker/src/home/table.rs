@@ -16,7 +16,7 @@ use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register
 use crate::scope::Scope;
 
 /// Registrants that a table knows at most; further ones are served but not named to others.
-const MAX_REGISTRANTS: usize = 16_384;
+pub(super) const MAX_REGISTRANTS: usize = 16_384;
 /// Registrants that are looked at to name some of them: all, if there are no more.
 const LOOKED_AT: usize = 64;
 /// Changes are copied to rank 2 after this long.
@@ -43,8 +43,8 @@ pub(super) enum Role {
     Heir { until: Now },
     /// It grants.
     Granting,
-    /// A better rank took over.
-    HandedOver { to: PeerId },
+    /// A better rank took over: for a moment nobody need ask it again whether it lives.
+    HandedOver { to: PeerId, until: Now },
 }
 
 #[derive(Debug)]
@@ -86,6 +86,11 @@ impl Table {
         self.registrants.bytes() + self.leases.bytes()
     }
 
+    /// Whether nobody waits for anything here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.leases.out.is_empty() && self.registrants.values().all(|known| !known.wants)
+    }
+
     pub(super) fn changed(&mut self, now: Now) {
         if self.copy_at.is_none() {
             self.copy_at = Some(now + COPY_DELAY);
@@ -116,12 +121,9 @@ impl Table {
         if cx.now.saturating_since(self.copied) >= COPY_PERIOD {
             self.changed(cx.now);
         }
-        if let Role::HandedOver { to } = self.role {
-            if cx.homes(&self.task).first() == Some(&to) {
-                self.tell(cx, from, register.request, Outcome::Redirect { home: to });
-                return;
-            }
-            self.role = Role::Granting;
+        if let Role::HandedOver { to, .. } = self.role {
+            self.tell(cx, from, register.request, Outcome::Redirect { home: to });
+            return;
         }
         let stalled = register.stalled;
         let request = register.request;

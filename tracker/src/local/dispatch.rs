@@ -33,7 +33,7 @@ impl LocalTracker {
     ) -> Result<(), Violation> {
         match message {
             Message::Register(register) => {
-                let holders: Vec<PeerId> = self.holders.of(&register.task).collect();
+                let holders: Vec<PeerId> = self.holders.of(&register.task, &self.view).collect();
                 let mut cx = context!(self, now);
                 self.homes
                     .handle_register(&mut cx, from, register, &holders);
@@ -59,7 +59,11 @@ impl LocalTracker {
                 let outcome = &registered.outcome;
                 let counts_on_us = matches!(outcome, Outcome::Welcome { .. } | Outcome::Report);
                 if let Some(task) = self.tasks.get_mut(&registered.task) {
+                    let (id, acted) = (registered.task, task.acts_alone());
                     task.handle_registered(&mut cx, from, registered);
+                    if acted && !task.acts_alone() {
+                        self.homes.stop_acting_alone(&mut cx, &id);
+                    }
                 } else if counts_on_us {
                     // A farewell was lost, or overtaken: no lease may wait for this node.
                     cx.send(from, Message::Leave(registered.task));

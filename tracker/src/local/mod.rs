@@ -225,7 +225,6 @@ impl LocalTracker {
                 let mut cx = context!(self, now);
                 self.homes.handle_down(&mut cx, peer);
                 self.forget_accusations(peer);
-                self.holders.forget_peer(peer);
             }
         }
         self.for_wanted(now, Task::view_changed);
@@ -240,7 +239,7 @@ impl LocalTracker {
                 let complete = Progress::decode(&event.body)
                     .is_some_and(|told| told.quarters == Progress::COMPLETE);
                 if complete {
-                    self.holders.add(task, event.origin, event.kind);
+                    self.holders.add(task, event.origin, event.kind, &self.view);
                 } else {
                     self.holders.remove(&task, &event.origin, event.kind);
                 }
@@ -310,7 +309,7 @@ impl LocalTracker {
             let Some(task) = self.tasks.get_mut(&id) else {
                 continue;
             };
-            let interested = self.holders.of(&id).count();
+            let interested = self.holders.of(&id, &self.view).count();
             let (due, acts) = task.handle_timeout(&mut cx, interested);
             unsigned.extend(due.into_iter().map(|due| (id, due)));
             if acts {

@@ -8,7 +8,7 @@ use super::counts::RARE;
 use super::{FLOW_PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
-use crate::ids::{BlockDigest, BlockIndex, VersionId};
+use crate::ids::{BlockDigest, BlockIndex, DigestTag, VersionId};
 use crate::message::{Cancel, Decline, DeclineReason, Grant, Message, Want};
 use crate::output::Output;
 
@@ -26,6 +26,8 @@ pub(super) struct Wanted {
     pub(super) from: PeerId,
     pub(super) since: Now,
     last_byte: Now,
+    /// What it was asked for: its sender has checked that it is the same to it.
+    tag: DigestTag,
 }
 
 /// What an arrived block is worth.
@@ -72,6 +74,7 @@ impl Session {
             from,
             since: cx.now,
             last_byte: cx.now,
+            tag: digest.tag(),
         };
         self.wanted.entry(block).or_default().push(wanted);
         self.out.insert(block);
@@ -84,7 +87,7 @@ impl Session {
             version: offer.version,
             grant: offer.grant,
             block,
-            digest: digest.tag(),
+            digest: wanted.tag,
         };
         cx.send(from, Message::Want(want));
         self.arm_tick(cx.now);
@@ -187,7 +190,14 @@ impl Session {
         };
         if digest != expected {
             self.make_room(cx);
-            return Arrival::Altered;
+            // What was believed to be right when it was asked for may have proven false since: that is nobody's fault
+            // who passed it on.
+            let promised = asked.is_some_and(|asked| asked.tag == expected.tag());
+            return if promised {
+                Arrival::Altered
+            } else {
+                Arrival::Useless
+            };
         }
         if let Some(asked) = asked {
             let took = cx.now.saturating_since(asked.since);

@@ -281,7 +281,9 @@ impl Session {
             return false;
         }
         let ended = meta.layout.ended_at(length);
-        if !ended.is_sound() {
+        let within = BlockSet::all(ended.blocks().unwrap_or(0));
+        let known = [&self.have, self.ledger.known()];
+        if !ended.is_sound() || known.iter().any(|known| known.has_beyond(&within)) {
             return false;
         }
         meta.layout = ended;

@@ -30,6 +30,9 @@ impl Session {
         if self.meta.as_ref().map(|meta| meta.version) != Some(have.version) {
             return true;
         }
+        if !self.peers.contains_key(&from) {
+            return true;
+        }
         self.learn_length(cx, have.length);
         let Some(blocks) = BlockSet::from_runs(
             &have.runs,

@@ -122,9 +122,14 @@ impl Task {
                 self.home_lives(cx);
                 self.registration.redirected(cx.now, home);
             }
-            Outcome::NotYet | Outcome::Busy => {
+            Outcome::NotYet => {
                 self.home_lives(cx);
                 self.registration.not_yet(cx.now);
+            }
+            Outcome::Busy => {
+                self.home_lives(cx);
+                let waits = self.waits();
+                self.registration.full(cx.now, waits);
             }
             Outcome::Report => {
                 self.registration.heard();
@@ -255,6 +260,11 @@ impl Task {
             end: Some(LeaseEnd::Returned),
         };
         cx.send(home, Message::LeaseReport(report));
+    }
+
+    /// Whether this node acts as the task's home for itself alone.
+    pub(crate) const fn acts_alone(&self) -> bool {
+        self.registration.acts_alone()
     }
 
     pub(crate) fn view_changed(&mut self, cx: &mut Context<'_>) {

@@ -7,6 +7,7 @@ mod disputes;
 mod endings;
 mod failures;
 mod homes;
+mod offices;
 mod parts;
 mod sessions;
 mod zones;

@@ -6,7 +6,7 @@ use super::cluster::{Cluster, bytes, task};
 use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex};
 use crate::local::{Config, LocalTracker};
-use crate::message::{Batches, Have, Message};
+use crate::message::{Batches, Have, Hello, Holds, Message};
 use crate::meta::{Meta, SourceHead, Validators};
 use crate::output::{BlameReason, Output};
 use crate::session::Arrival;
@@ -270,7 +270,15 @@ fn a_neighbour_cannot_tell_a_stream_a_length_that_its_cut_cannot_have() {
     let meta = Meta::of(&head, [1; 32]).unwrap();
     let version = meta.version;
     let mut tracker = LocalTracker::new(&Config::default(), me, 1);
-    tracker.restore(now, task(), meta, BlockSet::new(), Vec::new());
+    tracker.restore(now, task(), meta.clone(), BlockSet::all(3), Vec::new());
+    let hello = Hello {
+        task: task(),
+        meta: Some(meta),
+        holds: Holds::Nothing,
+        wants: true,
+        age_ms: 0,
+    };
+    let _ = tracker.handle_message(now, other, Message::Hello(hello));
     let mut told = |length| {
         let have = Have {
             task: task(),
@@ -284,5 +292,6 @@ fn a_neighbour_cannot_tell_a_stream_a_length_that_its_cut_cannot_have() {
         meta.and_then(|meta| meta.layout.length())
     };
     assert_eq!(told(u64::MAX), None);
+    assert_eq!(told(300_000), None, "three blocks are here");
     assert_eq!(told(5_000_000), Some(5_000_000));
 }
