@@ -1,10 +1,12 @@
 //! Local callers: how they join a task, and how they leave it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfnode_gossip::Now;
 use dfnode_tracker::{Part, TaskId, Tracker as _, Wish};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{info, info_span};
 
 use super::audit::Audit;
@@ -18,6 +20,10 @@ use crate::limits::{ByteRate, Limiter};
 
 /// Local callers at once, over all tasks.
 const MAX_CALLERS: usize = 4096;
+/// Who finds no place for a file waits for as long as it takes to get it at this rate, and at most so long, whether there
+/// is one then: what is passed through costs the source one more copy of all of it.
+const PLACE_BYTES_PER_SEC: u64 = 100_000_000;
+const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a download needs besides its request.
 pub(crate) struct Asker {
@@ -61,7 +67,7 @@ impl Driver {
         if asker.request.source == SourcePolicy::Only {
             self.get_direct(task, asker);
         } else {
-            self.join(now, task, owned, credential, asker);
+            self.join(now, task, owned, credential, asker, false);
         }
     }
 
@@ -78,7 +84,32 @@ impl Driver {
         });
     }
 
-    /// Makes a caller part of a task.
+    /// Lets a caller for whom there is no place wait for one.
+    fn wait_for_place(&mut self, task: TaskId, credential: Credential, bytes: u64, asker: Asker) {
+        let patience = Duration::from_millis(bytes / (PLACE_BYTES_PER_SEC / 1000));
+        let patience = patience.min(MAX_PLACE_PATIENCE);
+        self.directs += 1;
+        let parts = self.parts.clone();
+        self.parts.spawn(async move {
+            let stays = tokio::select! {
+                () = asker.sender.gone() => false,
+                () = parts.stop.cancelled() => false,
+                () = sleep(patience) => true,
+            };
+            parts.report(Report::DirectEnded).await;
+            if stays {
+                let asker = Box::new(asker);
+                let report = Report::WaitedForPlace {
+                    task,
+                    credential,
+                    asker,
+                };
+                parts.report(report).await;
+            }
+        });
+    }
+
+    /// Makes a caller part of a task. One who `has_waited` for a place does not wait for it again.
     pub(super) fn join(
         &mut self,
         now: Now,
@@ -86,6 +117,7 @@ impl Driver {
         is_owned: bool,
         credential: Credential,
         asker: Asker,
+        has_waited: bool,
     ) {
         let Asker {
             caller,
@@ -145,6 +177,7 @@ impl Driver {
             news: entry.news.subscribe(),
             stats: Arc::clone(&self.parts.stats),
             takes_pipe,
+            has_waited,
         };
         info!(id, task = %task.short(), host = request.url.host_str().unwrap_or_default(), "download begins");
         let wish = self.wish_of(&request, credential, part_of(&request));
@@ -211,7 +244,15 @@ impl Driver {
                     request,
                     sender,
                 };
-                self.join(now, own, true, waiting.credential, asker);
+                self.join(now, own, true, waiting.credential, asker, false);
+            }
+            Left::NoPlace { sender, bytes } => {
+                let asker = Asker {
+                    caller,
+                    request,
+                    sender,
+                };
+                self.wait_for_place(task, waiting.credential, bytes, asker);
             }
             Left::Through(sender) => self.get_direct(
                 task,

@@ -374,7 +374,7 @@ impl Driver {
         entry.news.send_modify(|news| {
             news.failures += 1;
             news.failure = Some(error);
-            news.has_no_place = false;
+            news.has_no_place = None;
         });
         if is_rotten {
             // Bytes that are not what they are called are of no use to anybody.
@@ -404,15 +404,17 @@ impl Driver {
     }
 
     fn fail_for_want_of_place(&mut self, now: Now, task: TaskId, error: GetError) {
-        self.give_up(now, task, error, true);
+        let meta = self.tracker.task(&task).and_then(|view| view.meta);
+        let bytes = meta.and_then(|meta| meta.layout.length());
+        self.give_up(now, task, error, Some(bytes.unwrap_or(0)));
     }
 
     /// This node gives a task up.
     pub(super) fn fail_task(&mut self, now: Now, task: TaskId, error: GetError) {
-        self.give_up(now, task, error, false);
+        self.give_up(now, task, error, None);
     }
 
-    fn give_up(&mut self, now: Now, task: TaskId, error: GetError, has_no_place: bool) {
+    fn give_up(&mut self, now: Now, task: TaskId, error: GetError, has_no_place: Option<u64>) {
         let Some(entry) = self.tasks.entries.get_mut(&task) else {
             return;
         };

@@ -42,8 +42,8 @@ pub(super) struct News {
     pub(super) failures: u64,
     /// The last failure.
     pub(super) failure: Option<GetError>,
-    /// Whether it was this host's, that has no place for the task.
-    pub(super) has_no_place: bool,
+    /// How many bytes this host has no place for, if that was it; 0 if nobody knows.
+    pub(super) has_no_place: Option<u64>,
     /// Bytes that peers gave, of this attempt.
     pub(super) from_peers: u64,
     /// Bytes that this node read, of this attempt.
@@ -94,6 +94,8 @@ pub(super) struct Pump {
     pub(super) audit: Audit,
     /// The caller takes a pipe where there is no place.
     pub(super) takes_pipe: bool,
+    /// The caller has waited for a place once.
+    pub(super) has_waited: bool,
 }
 
 /// How a caller leaves its task.
@@ -104,6 +106,12 @@ pub(crate) enum Left {
     Moved(DownloadSender),
     /// There is no place for the task on this host: the bytes are to be passed through.
     Through(DownloadSender),
+    /// There is no place for the task on this host now: there may be in a moment.
+    NoPlace {
+        sender: DownloadSender,
+        /// How many bytes lack one; 0 if nobody knows.
+        bytes: u64,
+    },
 }
 
 /// What the caller knows already.
@@ -130,6 +138,7 @@ enum Step {
     Ended,
     Moved,
     Through,
+    NoPlace(u64),
 }
 
 /// The state of the file.
@@ -187,6 +196,10 @@ impl Pump {
                 Ok(Step::Ended) | Err(Gone) => return Left::Done,
                 Ok(Step::Moved) => return Left::Moved(self.sender),
                 Ok(Step::Through) => return Left::Through(self.sender),
+                Ok(Step::NoPlace(bytes)) => {
+                    let sender = self.sender;
+                    return Left::NoPlace { sender, bytes };
+                }
             }
             if self.told.started.is_none() {
                 written = None;
@@ -266,9 +279,14 @@ impl Pump {
         self.progress(&news, ready, is_complete)
     }
 
-    /// Tells the caller of a failure, unless it is this host's and the caller can do without its disk.
-    fn fail(&mut self, error: GetError, has_no_place: bool) -> Result<Step, Gone> {
-        if !has_no_place || !self.takes_pipe {
+    /// Tells the caller of a failure, unless it is this host's: a place may turn up, or the caller can do without its disk.
+    fn fail(&mut self, error: GetError, has_no_place: Option<u64>) -> Result<Step, Gone> {
+        if let Some(bytes) = has_no_place.filter(|_| !self.has_waited) {
+            info!(id = self.id, task = %self.task.short(), %error, "no place for a task; waiting for one");
+            self.pass_through()?;
+            return Ok(Step::NoPlace(bytes));
+        }
+        if has_no_place.is_none() || !self.takes_pipe {
             self.sender.fail(error);
             return Ok(Step::Ended);
         }
@@ -342,7 +360,10 @@ impl Pump {
     fn progress(&mut self, news: &News, ready: &Ready, is_complete: bool) -> Result<Step, Gone> {
         let state = self.written(ready);
         match state {
-            Written::Failed(error) => return self.fail(error, true),
+            Written::Failed(error) => {
+                let bytes = ready.meta.layout.length().unwrap_or(0);
+                return self.fail(error, Some(bytes));
+            }
             Written::TakenBack => {
                 self.sender.send(GetEvent::Restarted)?;
                 self.told.void();

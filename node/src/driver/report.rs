@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 use super::Driver;
 use super::access::Answer;
+use super::credentials::{Credential, task_of};
+use super::downloads::Asker;
 use super::files::Place;
 use super::pump::Left;
 use super::sends::SendKey;
@@ -87,8 +89,14 @@ pub(crate) enum Report {
         version: VersionId,
         answer: Answer,
     },
-    /// A download from the source alone ended.
+    /// A download from the source alone, or a wait for a place, ended.
     DirectEnded,
+    /// A caller for whom there was no place may ask again.
+    WaitedForPlace {
+        task: TaskId,
+        credential: Credential,
+        asker: Box<Asker>,
+    },
     /// The store found a block damaged.
     Damaged { task: TaskId, block: BlockIndex },
     /// A local caller's download ended, or belongs to another task.
@@ -107,6 +115,14 @@ impl Driver {
             // The loop takes these to the discovery before it comes here.
             Report::Joined { .. } => {}
             Report::DirectEnded => self.directs -= 1,
+            Report::WaitedForPlace {
+                task,
+                credential,
+                asker,
+            } => {
+                let is_own = task != task_of(&asker.request, None);
+                self.join(now, task, is_own, credential, *asker, true);
+            }
             Report::Damaged { task, block } => self.handle_damaged(now, task, block),
             Report::SyncStart { open } => self.handle_sync_start(now, open),
             Report::SyncAnswer { from, answer, last } => {
