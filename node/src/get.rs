@@ -141,7 +141,8 @@ pub enum GetEvent {
     Started(Started),
     /// More bytes are in the file.
     Progress(GetProgress),
-    /// The content changed at the source: everything so far belongs to an older version.
+    /// Everything so far counts no more: the content changed at the source, or a block that was shown was found false.
+    /// Also where the same version follows, bytes that were read already may be others now.
     Restarted,
     /// Every byte is in the file and verified, and the digest, if there is one, is right.
     Done(GetSummary),
@@ -154,7 +155,8 @@ pub struct Started {
     pub id: String,
     /// The task that this download is part of.
     pub task: TaskId,
-    /// Which version of it: a stream that was begun may go on only with bytes of the same one.
+    /// Which version of it: a stream that was begun may go on only with bytes of the same one, and only if what it
+    /// has of it is still the same.
     pub version: VersionId,
     /// The length of the whole content, also when only a range was asked for.
     pub length: Option<u64>,

@@ -346,7 +346,7 @@ impl Sameness {
     /// Another version of what a digest names is the same from another authority.
     fn is_rotten(&self, error: &StreamError) -> bool {
         match error {
-            StreamError::Get(GetError::DigestMismatch { .. }) => true,
+            StreamError::Get(GetError::DigestMismatch { .. }) | StreamError::Untrue => true,
             StreamError::Changed => *self != Self::Digest,
             StreamError::Get(_) | StreamError::Stalled(_) | StreamError::Read(_) => false,
         }

@@ -16,7 +16,7 @@ use dfnode_node::get::{GetProgress, GetSummary, Started};
 use tokio_util::sync::CancellationToken;
 
 use draft::Draft;
-use stream::Stream;
+use stream::{Stream, StreamError};
 
 /// What stands for stdout.
 const STDOUT: &str = "-";
@@ -36,8 +36,8 @@ pub(super) enum OutputError {
         #[source]
         source: io::Error,
     },
-    /// A part of an older version is written already and cannot be taken back.
-    #[error("the content changed at the source when a part of it was written already")]
+    /// A part of an older version, or of a block that was found false, is written already and cannot be taken back.
+    #[error("the content changed when a part of it was written already")]
     Changed,
 }
 
@@ -132,17 +132,18 @@ impl Output {
         let outcome = match &mut self.way {
             Way::File(draft) => draft
                 .as_mut()
-                .map_or(Ok(()), |draft| draft.copy(&progress.runs, &self.stop)),
+                .map_or(Ok(()), |draft| draft.copy(&progress.runs, &self.stop))
+                .map_err(StreamError::Io),
             Way::Stream(stream) => stream.write_to(progress.contiguous, &self.stop),
         };
-        outcome.map_err(|source| self.failed(source))
+        outcome.map_err(|error| self.ended(error))
     }
 
     /// What came so far does not count any more.
     pub(super) fn restart(&mut self) {
         match &mut self.way {
             Way::File(draft) => *draft = None,
-            // Whether it can go on depends on what follows.
+            // Whether it can go on depends on what follows: it is compared with what was written.
             Way::Stream(_) => {}
         }
     }
@@ -152,12 +153,13 @@ impl Output {
         let outcome = match &mut self.way {
             Way::File(draft) => draft
                 .take()
-                .map_or(Ok(()), |draft| draft.finish(summary.bytes, &self.stop)),
+                .map_or(Ok(()), |draft| draft.finish(summary.bytes, &self.stop))
+                .map_err(StreamError::Io),
             Way::Stream(stream) => {
                 stream.finish(self.part.0.saturating_add(summary.bytes), &self.stop)
             }
         };
-        outcome.map_err(|source| self.failed(source))
+        outcome.map_err(|error| self.ended(error))
     }
 
     /// Fails before the download rather than after it if the folder is not there.
@@ -169,6 +171,13 @@ impl Output {
             Ok(folder) if folder.is_dir() => Ok(()),
             Ok(_) => Err(self.failed(io::ErrorKind::NotADirectory.into())),
             Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn ended(&self, error: StreamError) -> OutputError {
+        match error {
+            StreamError::Io(source) => self.failed(source),
+            StreamError::Changed => OutputError::Changed,
         }
     }
 

@@ -21,7 +21,7 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 /// How long a download goes on whose reader has left: to check the whole, or to fetch the rest for later readers.
 const AFTERLIFE: Duration = Duration::from_mins(10);
 
-/// Why a stream ended before its last byte. What was given is right all the same.
+/// Why a stream ended before its last byte. But for [`Self::Untrue`], what was given was right when it was given.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The download failed.
@@ -30,6 +30,10 @@ pub enum StreamError {
     /// The source has another version now: what was given cannot be continued.
     #[error("the content changed while it was read")]
     Changed,
+    /// What was given is not what the node holds by now, or could not be compared with it: a block was found false
+    /// after it was shown. It must not be continued, from wherever.
+    #[error("a part of what was read already was found false")]
+    Untrue,
     /// No byte came for as long as the reader had patience. The download itself may go on.
     #[error("nothing came for {0:?}")]
     Stalled(Duration),
@@ -47,6 +51,8 @@ pub struct ByteStream {
     file: Option<Arc<File>>,
     version: Option<VersionId>,
     length: Option<u64>,
+    /// The first byte asked for.
+    first: u64,
     /// The next byte to give.
     at: u64,
     /// Behind the last byte asked for; `None`: to the end.
@@ -55,10 +61,32 @@ pub struct ByteStream {
     readable: u64,
     /// All that can be read.
     runs: Vec<Range<u64>>,
+    given: Given,
+    /// The node took back what it had shown: what was given is to be compared with what it shows now.
+    in_doubt: bool,
     seen: GetProgress,
     patience: Duration,
     lingers: bool,
     is_done: bool,
+}
+
+/// What a stream gave, as far as it must be known again.
+#[derive(Debug, Default)]
+struct Given {
+    /// Where it lies, in order; holes were had from elsewhere.
+    runs: Vec<Range<u64>>,
+    hash: blake3::Hasher,
+}
+
+impl Given {
+    fn add(&mut self, at: u64, bytes: &[u8]) {
+        let end = at + bytes.len() as u64;
+        match self.runs.last_mut() {
+            Some(last) if last.end == at => last.end = end,
+            _ => self.runs.push(at..end),
+        }
+        self.hash.update(bytes);
+    }
 }
 
 impl ByteStream {
@@ -72,10 +100,13 @@ impl ByteStream {
             file: None,
             version: None,
             length: None,
+            first,
             at: first,
             stop: last.map(|last| last.saturating_add(1)),
             readable: first,
             runs: Vec::new(),
+            given: Given::default(),
+            in_doubt: false,
             seen: GetProgress::default(),
             patience,
             lingers: false,
@@ -138,29 +169,67 @@ impl ByteStream {
     pub async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
         let mut deadline = Instant::now() + self.patience;
         loop {
-            let end = self.end();
-            if end.is_some_and(|end| self.at >= end) {
-                return Ok(None);
+            if self.in_doubt && self.can_compare() {
+                self.compare().await?;
             }
-            let readable = end.map_or(self.readable, |end| self.readable.min(end));
-            if let Some(file) = self.file.as_ref().filter(|_| readable > self.at) {
-                let file = Arc::clone(file);
-                let (at, wanted) = (self.at, (readable - self.at).min(CHUNK_BYTES));
-                let bytes = spawn_blocking(move || read(&file, at, wanted)).await;
-                let bytes = bytes.map_err(io::Error::other)??;
-                self.at += bytes.len() as u64;
-                return Ok(Some(bytes));
+            if !self.in_doubt {
+                let end = self.end();
+                if end.is_some_and(|end| self.at >= end) {
+                    return Ok(None);
+                }
+                let readable = end.map_or(self.readable, |end| self.readable.min(end));
+                if let Some(file) = self.file.as_ref().filter(|_| readable > self.at) {
+                    let file = Arc::clone(file);
+                    let (at, wanted) = (self.at, (readable - self.at).min(CHUNK_BYTES));
+                    let bytes = spawn_blocking(move || read(&file, at, wanted)).await;
+                    let bytes = bytes.map_err(io::Error::other)??;
+                    self.given.add(at, &bytes);
+                    self.at += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
             }
             if self.is_done {
-                return Ok(None);
+                return if self.in_doubt {
+                    Err(StreamError::Untrue)
+                } else {
+                    Ok(None)
+                };
             }
             let before = self.seen.done_bytes;
-            self.wait(deadline).await?;
+            let waited = self.wait(deadline).await;
+            waited.map_err(|error| {
+                if self.in_doubt && !matches!(error, StreamError::Changed) {
+                    StreamError::Untrue
+                } else {
+                    error
+                }
+            })?;
             if self.seen.done_bytes > before {
                 // It is being fetched, though in another order.
                 deadline = Instant::now() + self.patience;
             }
         }
+    }
+
+    /// Whether all that was given can be read again.
+    fn can_compare(&self) -> bool {
+        let is_there = |given: &Range<u64>| {
+            let mut runs = self.runs.iter();
+            runs.any(|run| run.start <= given.start && given.end <= run.end)
+        };
+        self.file.is_some() && self.given.runs.iter().all(is_there)
+    }
+
+    /// Goes on only if what was given is what the node shows now.
+    async fn compare(&mut self) -> Result<(), StreamError> {
+        let file = self.file.clone().ok_or(StreamError::Untrue)?;
+        let runs = self.given.runs.clone();
+        let found = spawn_blocking(move || hash_of(&file, &runs)).await;
+        match found {
+            Ok(Ok(found)) if found == self.given.hash.finalize() => self.in_doubt = false,
+            Ok(_) | Err(_) => return Err(StreamError::Untrue),
+        }
+        Ok(())
     }
 
     fn end(&self) -> Option<u64> {
@@ -193,6 +262,7 @@ impl ByteStream {
             GetEvent::Progress(mut progress) => {
                 self.readable = self.readable.max(progress.contiguous);
                 self.runs.append(&mut progress.runs);
+                self.runs.push(self.first..progress.contiguous.max(self.first));
                 self.runs = merge_runs(std::mem::take(&mut self.runs));
                 self.look();
                 self.seen = progress;
@@ -201,6 +271,7 @@ impl ByteStream {
                 self.file = None;
                 self.readable = self.at;
                 self.runs.clear();
+                self.in_doubt = !self.given.runs.is_empty();
                 self.seen.done_bytes = 0;
             }
             GetEvent::Done(summary) => {
@@ -234,6 +305,19 @@ fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, at)?;
     Ok(bytes.into())
+}
+
+fn hash_of(file: &File, runs: &[Range<u64>]) -> io::Result<blake3::Hash> {
+    let mut hash = blake3::Hasher::new();
+    for run in runs {
+        let mut at = run.start;
+        while at < run.end {
+            let bytes = read(file, at, (run.end - at).min(CHUNK_BYTES))?;
+            hash.update(&bytes);
+            at += bytes.len() as u64;
+        }
+    }
+    Ok(hash.finalize())
 }
 
 #[cfg(test)]
@@ -305,6 +389,46 @@ mod tests {
         sender.send(GetEvent::Restarted).unwrap();
         sender.send(started(b"abcdefghij", 2)).unwrap();
         assert!(matches!(stream.next().await, Err(StreamError::Changed)));
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_bytes_that_were_found_false() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"01x3456789", 1)).unwrap();
+        sender.send(progress(4)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "01x3");
+        sender.send(GetEvent::Restarted).unwrap();
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(10)).unwrap();
+        assert!(matches!(stream.next().await, Err(StreamError::Untrue)));
+    }
+
+    #[tokio::test]
+    async fn a_download_that_fails_before_doubtful_bytes_could_be_compared_leaves_them_untrue() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(4)).unwrap();
+        assert!(stream.next().await.unwrap().is_some());
+        sender.send(GetEvent::Restarted).unwrap();
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(3)).unwrap();
+        sender.fail(GetError::NoSource);
+        assert!(matches!(stream.next().await, Err(StreamError::Untrue)));
+    }
+
+    #[tokio::test]
+    async fn what_was_had_from_elsewhere_is_not_compared() {
+        let (sender, mut stream) = stream(None);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        sender.send(progress(2)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "01");
+        stream.skip_to(5);
+        sender.send(progress(7)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "56");
+        sender.send(GetEvent::Restarted).unwrap();
+        sender.send(started(b"01abc56789", 1)).unwrap();
+        sender.send(progress(10)).unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "789");
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ impl Draft {
                 pour.pour(run.end, stop, |at, bytes| {
                     file.write_all_at(bytes, at - first)?;
                     *copied += bytes.len() as u64;
-                    Ok(())
+                    Ok::<(), io::Error>(())
                 })?;
                 continue;
             }

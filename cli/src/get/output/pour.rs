@@ -33,12 +33,12 @@ impl Pour {
 
     /// Takes bytes until the pipe is at byte `end` of the content; `take` is told where each piece lies. Returns
     /// early if the node gave up: why, it tells next.
-    pub(super) fn pour(
+    pub(super) fn pour<E: From<io::Error>>(
         &mut self,
         end: u64,
         stop: &CancellationToken,
-        mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.at < end {
             check(stop)?;

@@ -195,6 +195,58 @@ fn a_stream_goes_on_with_the_same_version_only() {
 }
 
 #[test]
+fn a_stream_does_not_go_on_behind_bytes_that_were_found_false() {
+    let folder = TempDir::new().unwrap();
+    let (mut output, mut reader) = pipe(&folder);
+    output.start(&started(&folder, b"01x3456789", 1)).unwrap();
+    output.advance(&progress(0..0, 4)).unwrap();
+    output.restart();
+    output.start(&started(&folder, CONTENT, 1)).unwrap();
+    // What was written cannot be compared yet.
+    output.advance(&progress(0..0, 3)).unwrap();
+    let compared = output.advance(&progress(0..0, 6));
+    assert!(matches!(compared, Err(OutputError::Changed)));
+    assert!(output.finish(&summary(10)).is_err());
+    drop(output);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"01x3");
+}
+
+#[test]
+fn a_stream_that_has_all_its_bytes_is_compared_too() {
+    let folder = TempDir::new().unwrap();
+    for (written, is_right) in [(&b"01x3456789"[..], false), (CONTENT, true)] {
+        let (mut output, _reader) = pipe(&folder);
+        output.start(&started(&folder, written, 1)).unwrap();
+        output.advance(&progress(0..10, 10)).unwrap();
+        output.restart();
+        output.start(&started(&folder, CONTENT, 1)).unwrap();
+        assert_eq!(output.finish(&summary(10)).is_ok(), is_right);
+    }
+}
+
+#[test]
+fn a_stream_does_not_go_on_from_a_pipe_that_has_other_bytes() {
+    let folder = TempDir::new().unwrap();
+    let (mut output, mut reader) = pipe(&folder);
+    output.start(&started(&folder, b"01x3456789", 1)).unwrap();
+    output.advance(&progress(0..0, 4)).unwrap();
+    output.restart();
+    let (started, mut pipe) = piped(1, Some(10));
+    output.start(&started).unwrap();
+    pipe.write_all(CONTENT).unwrap();
+    let outcome = output
+        .advance(&progress(0..3, 3))
+        .and_then(|()| output.finish(&summary(10)));
+    assert!(matches!(outcome, Err(OutputError::Changed)));
+    drop(output);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"01x3");
+}
+
+#[test]
 fn a_stream_that_has_not_begun_starts_over() {
     let folder = TempDir::new().unwrap();
     let (mut output, _reader) = pipe(&folder);
