@@ -30,6 +30,14 @@ use session::Session;
 /// How long a write may take to end after Ctrl-C.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// Where the report goes as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Stdout,
+    /// Stdout is the file's.
+    Stderr,
+}
+
 /// Downloads one URL.
 pub(crate) async fn command(args: GetArgs) -> Result<Exit, Failure> {
     let options = options(&args)?;
@@ -59,8 +67,10 @@ pub(crate) async fn command(args: GetArgs) -> Result<Exit, Failure> {
         }
         Err(error) => Err(session::unwritable(error)),
     };
-    let outcome = forgive_broken_pipe(outcome, output::is_stdout(&path));
-    finish(session, outcome, &options, json).await
+    let is_stdout = output::is_stdout(&path);
+    let outcome = forgive_broken_pipe(outcome, is_stdout);
+    let told = json.then_some(if is_stdout { Told::Stderr } else { Told::Stdout });
+    finish(session, outcome, &options, told).await
 }
 
 /// Downloads until it is done or somebody presses Ctrl-C.
@@ -83,21 +93,14 @@ async fn finish(
     mut session: Session,
     outcome: Result<Exit, Failure>,
     options: &GetOptions,
-    json: bool,
+    told: Option<Told>,
 ) -> Result<Exit, Failure> {
     let seconds = Clock::now().saturating_since(session.started).as_secs_f64();
     session.report.end(seconds, &outcome);
     session
         .progress
         .end(outcome.is_ok().then(|| session.report.line()).as_deref());
-    if json {
-        let object = serde_json::to_string(&session.report)?;
-        if session.output.as_ref().is_some_and(Output::is_stdout) {
-            say::note(object);
-        } else {
-            say::line(object)?;
-        }
-    }
+    let printed = told.map_or(Ok(Exit::Ok), |told| print(&session.report, told));
     // Removes what is half written before anything that takes time.
     session.output = None;
     if let Some(embedded) = session.finder.into_embedded() {
@@ -108,13 +111,25 @@ async fn finish(
         }
         embedded.stop().await;
     }
-    outcome
+    // Why a download failed matters more than that nobody could be told.
+    outcome.and_then(|exit| printed.map(|_| exit))
+}
+
+fn print(report: &Report, told: Told) -> Result<Exit, Failure> {
+    let object = serde_json::to_string(report)?;
+    match told {
+        Told::Stdout => say::line(object),
+        Told::Stderr => {
+            say::note(object);
+            Ok(Exit::Ok)
+        }
+    }
 }
 
 /// Who reads our stdout may stop when it has seen enough, as `head` does.
 fn forgive_broken_pipe(outcome: Result<Exit, Failure>, is_stdout: bool) -> Result<Exit, Failure> {
     match outcome {
-        Err(failure) if is_stdout && say::is_broken_pipe(&failure) => Ok(Exit::Ok),
+        Err(failure) if is_stdout && output::is_broken_pipe(&failure) => Ok(Exit::Ok),
         outcome => outcome,
     }
 }

@@ -18,6 +18,7 @@ mod threads;
 mod words;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tokio::runtime::{Builder, Runtime};
@@ -25,6 +26,9 @@ use tokio::runtime::{Builder, Runtime};
 use args::{Cli, Command, ConfigCommand, LogArgs};
 use config::Settings;
 use exit::{Exit, Failure};
+
+/// How long threads are waited for that read, write or tidy up.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let matches = usual(Cli::command()).get_matches();
@@ -54,13 +58,13 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
                 said.log_level.as_deref(),
                 log::DEFAULT_LEVEL,
             )?;
-            threads::of_node()?.block_on(run::command(settings))
+            on(threads::of_node()?, run::command(settings))
         }
-        Command::Get(args) => one_thread(&cli.log)?.block_on(get::command(*args)),
-        Command::Status(args) => one_thread(&cli.log)?.block_on(list::status(&args)),
-        Command::Peers(args) => one_thread(&cli.log)?.block_on(list::peers(&args)),
-        Command::Tasks(args) => one_thread(&cli.log)?.block_on(list::tasks(&args)),
-        Command::Rm(args) => one_thread(&cli.log)?.block_on(list::remove(args)),
+        Command::Get(args) => on(one_thread(&cli.log)?, get::command(*args)),
+        Command::Status(args) => on(one_thread(&cli.log)?, list::status(&args)),
+        Command::Peers(args) => on(one_thread(&cli.log)?, list::peers(&args)),
+        Command::Tasks(args) => on(one_thread(&cli.log)?, list::tasks(&args)),
+        Command::Rm(args) => on(one_thread(&cli.log)?, list::remove(args)),
         Command::Key(command) => key::command(command),
         Command::Ca(command) => ca::command(command),
         Command::Setup(args) => setup::command(&args),
@@ -71,6 +75,15 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<Exit, Failure> {
             config::print_command(&Settings::load(&args, &cli.log, matches)?)
         }
     }
+}
+
+/// Runs `command` on `runtime`, and ends that.
+///
+/// Dropped, a runtime waits for threads that are stuck in a write to a pipe that nobody reads.
+fn on<T>(runtime: Runtime, command: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_timeout(GOODBYE);
+    outcome
 }
 
 /// For a command that asks a node: it starts in no time.
@@ -106,5 +119,24 @@ fn leaf(matches: &ArgMatches) -> &ArgMatches {
     match matches.subcommand() {
         Some((_, inner)) => leaf(inner),
         None => matches,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_stuck_is_not_waited_for() {
+        let (news, never) = mpsc::channel::<()>();
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let word = on(runtime, async move {
+            drop(tokio::task::spawn_blocking(move || never.recv()));
+            "done"
+        });
+        assert_eq!(word, "done");
+        drop(news);
     }
 }

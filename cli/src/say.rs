@@ -7,17 +7,24 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 
+/// Why something was not printed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout")]
+pub(crate) struct PrintError(#[from] io::Error);
+
 /// Writes a line to stdout.
 pub(crate) fn line(what: impl Display) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{what}").and_then(|()| out.flush())?;
+    let written = writeln!(out, "{what}").and_then(|()| out.flush());
+    written.map_err(PrintError)?;
     Ok(Exit::Ok)
 }
 
 /// Writes `what` to stdout as it is.
 pub(crate) fn text(what: &str) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(what.as_bytes()).and_then(|()| out.flush())?;
+    let written = out.write_all(what.as_bytes()).and_then(|()| out.flush());
+    written.map_err(PrintError)?;
     Ok(Exit::Ok)
 }
 
@@ -31,11 +38,25 @@ pub(crate) fn note(what: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{what}");
 }
 
-/// Whether `failure` is but a reader of our output that has seen enough.
+/// Whether `failure` is but a reader of what we print that has seen enough.
 pub(crate) fn is_broken_pipe(failure: &Failure) -> bool {
     failure
         .error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| cause.downcast_ref::<PrintError>())
+        .any(|error| error.0.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_of_what_is_printed_may_leave() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let printed: Failure = PrintError(broken()).into();
+        assert!(is_broken_pipe(&printed));
+        let other: Failure = broken().into();
+        assert!(!is_broken_pipe(&other));
+    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use dfnode_node::get::Role;
 use dfnode_node::{Handle, Node};
-use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -17,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::key;
 use crate::signals;
 use crate::start::{is_folder_in_use, make_folder, node_config};
-use crate::threads;
+use crate::threads::Threads;
 
 /// How long nobody must have asked for anything before a node with peers leaves.
 const IDLE_ENOUGH: Duration = Duration::from_secs(5);
@@ -34,7 +33,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A node in this process. It has threads of its own: a download alone needs none.
 #[derive(Debug)]
 pub(super) struct Embedded {
-    runtime: Runtime,
+    threads: Threads,
     handle: Handle,
     stopped: JoinHandle<()>,
 }
@@ -62,29 +61,23 @@ impl Embedded {
         let membership = key::membership(&settings)?;
         make_folder(&settings.data)?;
         let config = node_config(&settings, membership, Role::Embedded)?;
-        let runtime = threads::of_node().map_err(Failure::from)?;
-        let started = runtime
+        let threads = Threads::of_node().map_err(Failure::from)?;
+        let started = threads
             .spawn(Node::start(config))
             .await
             .map_err(Failure::from)?;
         match started {
             Ok(node) => {
                 let handle = node.handle();
-                let stopped = runtime.spawn(node.stopped());
+                let stopped = threads.spawn(node.stopped());
                 Ok(Self {
-                    runtime,
+                    threads,
                     handle,
                     stopped,
                 })
             }
-            Err(error) => {
-                runtime.shutdown_background();
-                if is_folder_in_use(&error) {
-                    Err(EmbeddedError::Busy)
-                } else {
-                    Err(Failure::new(Exit::Other, error).into())
-                }
-            }
+            Err(error) if is_folder_in_use(&error) => Err(EmbeddedError::Busy),
+            Err(error) => Err(Failure::new(Exit::Other, error).into()),
         }
     }
 
@@ -124,7 +117,7 @@ impl Embedded {
             _ = timeout(STOP_PATIENCE, self.stopped) => {}
             () = signals::asked_to_stop() => {}
         }
-        self.runtime.shutdown_background();
+        drop(self.threads);
     }
 
     async fn has_peers(&self) -> bool {

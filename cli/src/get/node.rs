@@ -101,20 +101,19 @@ impl NodeFinder {
     }
 
     async fn begin_embedded(&mut self, request: &GetRequest) -> Result<Option<Download>, Failure> {
-        let Some(embedded) = self.embedded.take() else {
+        let Some(embedded) = &self.embedded else {
             return Ok(None);
         };
         let caller = Caller {
             uid: rustix::process::getuid().as_raw(),
         };
         match embedded.handle().get(caller, request.clone()).await {
-            Ok(download) => {
-                self.embedded = Some(embedded);
-                Ok(Some(download))
-            }
+            Ok(download) => Ok(Some(download)),
             // It gives way to a daemon, which goes on from what it has.
             Err(GetError::Cancelled) => {
-                embedded.stop().await;
+                if let Some(embedded) = self.embedded.take() {
+                    embedded.stop().await;
+                }
                 Ok(None)
             }
             Err(error) => Err(Failure::from(error)),

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use draft::Draft;
 use stream::{Stream, StreamError};
 
+use crate::exit::Failure;
+
 /// What stands for stdout.
 const STDOUT: &str = "-";
 
@@ -96,11 +98,6 @@ impl Output {
         };
         output.check_folder()?;
         Ok(output)
-    }
-
-    /// Whether bytes go to stdout, so that nothing else may.
-    pub(super) fn is_stdout(&self) -> bool {
-        is_stdout(&self.path)
     }
 
     /// A download begins, or begins again.
@@ -196,6 +193,17 @@ fn check(stop: &CancellationToken) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Whether `failure` is but a reader of the output that has seen enough, or died.
+pub(super) fn is_broken_pipe(failure: &Failure) -> bool {
+    let mut causes = failure.error.chain();
+    causes.any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(OutputError::Write { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe
+        )
+    })
 }
 
 /// Whether a path means stdout.

@@ -53,7 +53,11 @@ impl Session {
         };
         match timeout(limit + GRACE, self.attempts()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Failure::from(GetError::Timeout)),
+            Err(_) => {
+                // A write that is under way ends, and what is half written is removed.
+                self.stop.cancel();
+                Err(Failure::from(GetError::Timeout))
+            }
         }
     }
 

@@ -259,11 +259,15 @@ async fn a_full_disk_has_a_number_of_its_own() {
 
 #[tokio::test]
 async fn a_reader_of_stdout_that_has_seen_enough_is_no_failure() {
-    let broken: Failure = std::io::Error::from(std::io::ErrorKind::BrokenPipe).into();
-    assert_eq!(exit_of(forgive_broken_pipe(Err(broken), true)), Exit::Ok);
-    let broken: Failure = std::io::Error::from(std::io::ErrorKind::BrokenPipe).into();
-    assert_eq!(
-        exit_of(forgive_broken_pipe(Err(broken), false)),
-        Exit::Other
-    );
+    let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+    let unwritable = || {
+        Err(session::unwritable(output::OutputError::Write {
+            path: "-".into(),
+            source: broken(),
+        }))
+    };
+    let exit = |outcome, is_stdout| exit_of(forgive_broken_pipe(outcome, is_stdout));
+    assert_eq!(exit(unwritable(), true), Exit::Ok);
+    assert_eq!(exit(unwritable(), false), Exit::Other);
+    assert_eq!(exit(Err(broken().into()), true), Exit::Other);
 }
