@@ -147,7 +147,8 @@ impl Session {
     }
 
     async fn done(&mut self, summary: GetSummary) -> Result<(), Attempt> {
-        self.write(summary.bytes, move |output| {
+        // It ends with a wait for the disk.
+        self.write(u64::MAX, move |output| {
             output.finish(&summary).map(|()| summary)
         })
         .await

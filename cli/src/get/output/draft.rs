@@ -121,13 +121,15 @@ impl Draft {
             )?;
         }
         self.file.set_len(length)?;
+        // Else a power cut could leave the new name with zeros, where the old file was whole.
+        self.file.sync_data()?;
         let beside = match self.beside.take() {
             Some(beside) => beside,
             None => name_beside(&self.file, &self.path)?,
         };
         fs::rename(self.beside.insert(beside), &self.path)?;
         self.beside = None;
-        Ok(())
+        sync_folder(folder_of(&self.path))
     }
 
     /// A full disk is better known before the download than after it.
@@ -136,7 +138,7 @@ impl Draft {
         if bytes < WORTH_RESERVING_BYTES {
             return Ok(());
         }
-        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
             // Not every file system can.
             Ok(()) | Err(_) => Ok(()),
@@ -154,6 +156,18 @@ impl Drop for Draft {
             // Nothing can be done about a file that stays.
             let _ = fs::remove_file(beside);
         }
+    }
+}
+
+/// Has a new name survive a power cut.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // A folder may be written that may not be read, and not every file system can.
+        Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
