@@ -1,12 +1,14 @@
 //! `dfnode run`: a node that stays.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use dfnode_node::cluster_key::KeyOrigin;
 use dfnode_node::control::{Client, ClientError};
 use dfnode_node::get::Role;
-use dfnode_node::{Config, Node};
+use dfnode_node::transport::BindError;
+use dfnode_node::{Config, Node, StartError};
 use dfnode_proxy::Proxy;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -109,9 +111,7 @@ async fn start(config: Config, settings: &Settings) -> Result<Node, Failure> {
     for _ in 0..TRIES {
         match Node::start(config.clone()).await {
             Ok(node) => return Ok(node),
-            Err(error) if !is_folder_in_use(&error) => {
-                return Err(Failure::new(Exit::Other, error));
-            }
+            Err(error) if !is_folder_in_use(&error) => return Err(not_started(error, settings)),
             Err(error) => last = Some(error),
         }
         match ask_to_give_way(&place).await {
@@ -120,6 +120,21 @@ async fn start(config: Config, settings: &Settings) -> Result<Node, Failure> {
         }
     }
     Err(last.map_or_else(|| Failure::usage("the folder is in use"), Failure::from))
+}
+
+/// Why a node did not start, and what helps.
+fn not_started(error: StartError, settings: &Settings) -> Failure {
+    let is_busy = matches!(
+        &error,
+        StartError::Bind(BindError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse
+    );
+    let error = anyhow!(error);
+    let error = if is_busy && settings.said.listen.is_none() {
+        error.context("another program has the usual port; give the node another with --listen")
+    } else {
+        error
+    };
+    Failure::new(Exit::Other, error)
 }
 
 /// Asks a node that runs for one download to stop; a daemon is left alone and is an error.

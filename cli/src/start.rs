@@ -49,6 +49,10 @@ pub(crate) fn node_config(
     };
     let mut config = Config::new(settings.data.clone(), keys);
     config.role = role;
+    if role == Role::Embedded {
+        // It dials its peers; on the usual port it would keep a daemon of another user from starting.
+        config.listen.set_port(0);
+    }
     set(&mut config.listen, said.listen);
     config.advertise = said
         .advertise

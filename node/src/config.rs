@@ -36,7 +36,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen for peers. Default: port 65000 of every address, IPv6 and IPv4.
     ///
-    /// An embedded node takes another port if this one is busy.
+    /// An embedded node takes another port if this one is busy. For port 0 the system chooses one.
     pub listen: SocketAddr,
     /// Addresses to tell peers instead of those of the network interfaces. Default: none.
     pub advertise: Vec<SocketAddr>,

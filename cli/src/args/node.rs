@@ -64,7 +64,7 @@ pub(crate) struct NodeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Where to listen for peers (UDP) [default: port 65000 of every address]
+    /// Where to listen for peers (UDP) [default: port 65000 of every address; any free port for the node of a `get`]
     #[arg(long, value_name = "ADDR", env = "DFNODE_LISTEN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<SocketAddr>,

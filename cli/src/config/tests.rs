@@ -243,6 +243,21 @@ fn a_node_that_stays_makes_a_key_and_one_that_does_not_is_alone() {
 }
 
 #[test]
+fn the_node_of_a_download_takes_the_usual_port_from_nobody() {
+    let port = |file: &str, role| {
+        let config = crate::start::node_config(&loaded(file, &[]), Membership::Alone, role);
+        config
+            .map_err(|failure| failure.error)
+            .unwrap()
+            .listen
+            .port()
+    };
+    assert_eq!(port("", Role::Daemon), 65000);
+    assert_eq!(port("", Role::Embedded), 0);
+    assert_eq!(port("listen = '[::]:7000'", Role::Embedded), 7000);
+}
+
+#[test]
 fn an_open_node_has_no_key() {
     assert!(matches!(
         key::membership(&loaded("open = true", &["--join", "a"])),
