@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use dfnode_node::control::{ClientError, RemoteDownload, RemoteError};
-use dfnode_node::get::{Caller, Download, GetError, GetEvent, GetRequest};
-use tokio::time::sleep;
+use dfnode_node::ambient::Clock;
+use dfnode_node::control::{Client, ClientError, RemoteDownload, RemoteError};
+use dfnode_node::get::{Caller, Download, GetError, GetEvent, GetRequest, Role};
+use tokio::time::{sleep, timeout};
 
 use super::embedded::{Embedded, EmbeddedError};
 use crate::args::EmbeddedArgs;
 use crate::exit::{Exit, Failure};
-use crate::place::find;
+use crate::place::{Place, find};
 
 /// Between two looks for a node that is about to begin or to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -18,11 +19,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often to look: for ten seconds.
 const LOOKS: u32 = 200;
 
+/// How long a daemon that was lost may take to come back, as in a restart, until this process does without.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a node may take to say what it is.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Finds a node, or is one.
 #[derive(Debug)]
 pub(super) struct NodeFinder {
     args: EmbeddedArgs,
     embedded: Option<Embedded>,
+    /// A daemon began the last download.
+    had_daemon: bool,
 }
 
 /// A download that some node does.
@@ -49,23 +58,31 @@ impl NodeFinder {
         Self {
             args,
             embedded: None,
+            had_daemon: false,
         }
     }
 
-    /// Has a node begin with `request`.
+    /// Has a node begin with `request`: again, if the one before was lost. A daemon is waited for then, because a node
+    /// in this process would have another user's folder, and fetch what the daemon has.
     ///
     /// # Errors
     ///
     /// If none runs here and none can be started.
     pub(super) async fn begin(&mut self, request: &GetRequest) -> Result<Doing, Failure> {
         let mut last = None;
-        for _ in 0..LOOKS {
+        let began = Clock::now();
+        let had_daemon = std::mem::take(&mut self.had_daemon);
+        let mut looks = 0;
+        while looks < LOOKS {
             if let Some(download) = self.begin_embedded(request).await? {
                 return Ok(Doing::Embedded(download));
             }
             match find(self.args.data.as_deref()).await {
                 Ok((place, client)) => match client.get(request.clone()).await {
-                    Ok(download) => return Ok(Doing::Daemon(download)),
+                    Ok(download) => {
+                        self.had_daemon = is_daemon(&place).await;
+                        return Ok(Doing::Daemon(download));
+                    }
                     Err(ClientError::TooLong) => {
                         return Err(Failure::usage("the request is too long"));
                     }
@@ -73,9 +90,14 @@ impl NodeFinder {
                 },
                 Err(missed) => {
                     last = missed.into_iter().next();
+                    if had_daemon && Clock::now().saturating_since(began) < DAEMON_PATIENCE {
+                        sleep(LOOK_AGAIN).await;
+                        continue;
+                    }
                     match Embedded::start(&self.args).await {
                         Ok(embedded) => {
                             self.embedded = Some(embedded);
+                            looks += 1;
                             continue;
                         }
                         // Another process has the folder: its socket appears in a moment.
@@ -85,6 +107,7 @@ impl NodeFinder {
                 }
             }
             sleep(LOOK_AGAIN).await;
+            looks += 1;
         }
         let (place, error) =
             last.ok_or_else(|| Failure::usage("there is nowhere to look for a node"))?;
@@ -119,6 +142,16 @@ impl NodeFinder {
             Err(error) => Err(Failure::from(error)),
         }
     }
+}
+
+/// Whether the node at `place` stays, as that of another download does not.
+async fn is_daemon(place: &Place) -> bool {
+    let ask = async {
+        let mut client = Client::connect(&place.socket()).await?;
+        client.status().await
+    };
+    let status = timeout(ANSWER_PATIENCE, ask).await;
+    matches!(status, Ok(Ok(status)) if status.role == Role::Daemon)
 }
 
 impl Doing {
