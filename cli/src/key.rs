@@ -1,12 +1,14 @@
 //! The cluster's key: which one a node has, and what to do about having none.
 
+use std::path::PathBuf;
+
 use anyhow::anyhow;
 use dfnode_node::cluster_key::{
     ClusterKeys, KEY_FILE, KEY_VARIABLE, KeyError, KeyLookup, KeyOrigin, Token,
 };
 
 use crate::args::{KeyCommand, ShowKeyArgs};
-use crate::config::{Settings, absolute, node_folder, read_usual_file};
+use crate::config::{Origin, Settings, absolute, node_folder, read_usual_file};
 use crate::exit::{Exit, Failure};
 use crate::say;
 
@@ -32,7 +34,7 @@ pub(crate) fn command(command: KeyCommand) -> Result<Exit, Failure> {
 fn show(args: ShowKeyArgs) -> Result<Exit, Failure> {
     let data = node_folder(args.data.as_deref())?;
     let in_file = read_usual_file()?.and_then(|said| said.cluster_key);
-    let found = KeyLookup::new(args.cluster_key.or(in_file), &data)
+    let found = under(KeyLookup::new(args.cluster_key, &data), in_file)
         .find()
         .map_err(unusable)?;
     let Some((keys, _)) = found else {
@@ -77,7 +79,20 @@ pub(crate) fn membership_of_daemon(settings: &Settings) -> Result<Membership, Fa
 }
 
 fn lookup(settings: &Settings) -> KeyLookup {
-    KeyLookup::new(settings.said.cluster_key.clone(), &settings.data)
+    let said = settings.said.cluster_key.clone();
+    if let Origin::File(_) = settings.origin("cluster-key") {
+        return under(KeyLookup::new(None, &settings.data), said);
+    }
+    KeyLookup::new(said, &settings.data)
+}
+
+/// What was typed wins over the variable, that over the file that the configuration names.
+fn under(mut lookup: KeyLookup, in_file: Option<PathBuf>) -> KeyLookup {
+    let has_variable = lookup.variable.as_ref().is_some_and(|text| !text.is_empty());
+    if lookup.file.is_none() && !has_variable {
+        lookup.file = in_file;
+    }
+    lookup
 }
 
 fn unusable(error: KeyError) -> Failure {
@@ -94,4 +109,29 @@ fn nothing_to_join_with(settings: &Settings) -> String {
          On a network that you trust, every node can be run with --open instead.",
         here = here.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_wins_over_the_variable_and_that_over_the_configuration() {
+        let lookup = |typed: Option<&str>, variable: Option<&str>| {
+            let lookup = KeyLookup {
+                file: typed.map(PathBuf::from),
+                variable: variable.map(str::to_owned),
+                data: PathBuf::from("/data"),
+                system: PathBuf::from("/system"),
+            };
+            under(lookup, Some(PathBuf::from("/named"))).file
+        };
+        assert_eq!(
+            lookup(Some("/typed"), Some("key")),
+            Some(PathBuf::from("/typed"))
+        );
+        assert_eq!(lookup(None, Some("key")), None);
+        assert_eq!(lookup(None, Some("")), Some(PathBuf::from("/named")));
+        assert_eq!(lookup(None, None), Some(PathBuf::from("/named")));
+    }
 }
