@@ -1,7 +1,8 @@
 //! `dfnode ca`: the certificate authority of the proxy, and who trusts it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +17,9 @@ use crate::start::make_folder;
 
 /// The name of the certificate among those that a system trusts.
 const FILE: &str = "dfnode.crt";
+
+/// Every user's programs read it.
+const CERTIFICATE_MODE: u32 = 0o644;
 
 /// Where a system keeps what its administrator trusts, and what makes the change known.
 const STORES: &[(&str, &str)] = &[
@@ -95,7 +99,9 @@ fn install(data: &Path) -> Result<Exit, Failure> {
         let what = format!("{} is there already and is not dfnode's", path.display());
         return Err(Failure::new(Exit::Other, anyhow!(what)));
     }
-    fs::write(&path, ca.pem()).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, ca.pem())
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(CERTIFICATE_MODE)))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     run(update)?;
     say::note(
         "this system's programs trust it now; those that run already may have to be restarted \

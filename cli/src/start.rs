@@ -1,13 +1,12 @@
 //! From settings to a node's configuration, and a node from that.
 
-use std::fs::DirBuilder;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::Context;
 use dfnode_gossip::Zone;
 use dfnode_node::cluster_key::{ClusterKeys, Token};
+use dfnode_node::folder;
 use dfnode_node::get::Role;
 use dfnode_node::store::StoreConfig;
 use dfnode_node::{Config, StartError};
@@ -20,11 +19,7 @@ use crate::words::StatusAddr;
 
 /// Makes the node's folder, if it is not there.
 pub(crate) fn make_folder(data: &Path) -> Result<(), Failure> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(FOLDER_MODE)
-        .create(data);
-    made.with_context(|| {
+    folder::make(data, FOLDER_MODE).with_context(|| {
         format!(
             "cannot make the node's folder {}; give another with --data",
             data.display()

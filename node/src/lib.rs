@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod discovery;
 mod driver;
+pub mod folder;
 mod further_metrics;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;

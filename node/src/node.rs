@@ -22,6 +22,7 @@ use crate::driver::{
     AboutMe, Activity, COMMANDS_AHEAD, Driver, Faults, GENERATION_FILE, Inputs, JOIN_PATIENCE,
     Limits, Parts, REMEMBERED_PATIENCE, REPORTS_AHEAD, Report, Stats, next_generation,
 };
+use crate::folder;
 use crate::get::{Caller, Role};
 use crate::handle::Handle;
 use crate::identity::{Identity, IdentityError, libp2p_peer_of};
@@ -31,6 +32,8 @@ use crate::status::StatusPage;
 use crate::store::{OpenError, Opened, Store, StoreEvent, StoredTask};
 use crate::transport::{BindError, Incoming, Transport, TransportConfig};
 
+/// Others may reach the socket in the node's folder, but not list it; keys and cache are closed to them.
+const FOLDER_MODE: u32 = 0o711;
 /// The folder of the cache within the node's.
 const CACHE_FOLDER: &str = "cache";
 /// What the key of credentials' hashes is derived for.
@@ -224,8 +227,8 @@ struct Ground {
 
 impl Ground {
     async fn open(config: &Config) -> Result<Self, StartError> {
-        let folder = |path: PathBuf| move |source| StartError::Folder { path, source };
-        make_folder(&config.data).map_err(folder(config.data.clone()))?;
+        let unusable = |path: PathBuf| move |source| StartError::Folder { path, source };
+        folder::make(&config.data, FOLDER_MODE).map_err(unusable(config.data.clone()))?;
         // The store's lock comes first: two nodes must not share a folder, a key or a generation.
         let cache = config.data.join(CACHE_FOLDER);
         let Opened {
@@ -235,7 +238,7 @@ impl Ground {
         } = Store::open(&cache, config.store.clone())?;
         let identity = Identity::load_or_create(&config.data)?;
         let path = config.data.join(GENERATION_FILE);
-        let generation = next_generation(&path).map_err(folder(path))?;
+        let generation = next_generation(&path).map_err(unusable(path))?;
         let source = Source::new(config.source.clone())?;
         let (transport, incoming) = bind(config, &identity).await?;
         Ok(Self {
@@ -313,15 +316,6 @@ fn open_door(config: &Config) -> Result<Option<ControlListener>, ListenError> {
         .control
         .then(|| ControlListener::bind(&path))
         .transpose()
-}
-
-fn make_folder(data: &std::path::Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    // Others may reach the socket in it, but not list it; keys and cache are closed to them.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(data)
 }
 
 /// Opens the port for peers; an embedded node takes any if the usual one is busy.

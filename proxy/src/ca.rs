@@ -3,10 +3,10 @@
 //! It is made once, by a command that says so, and lies in the node's folder. Its key can stand in for any host
 //! towards whoever trusts it, so it is this user's alone and never leaves the folder.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dfnode_node::ambient;
@@ -259,6 +259,8 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
         .mode(mode)
         .open(&draft)
         .and_then(|mut file| {
+            // Whatever the umask took away.
+            file.set_permissions(Permissions::from_mode(mode))?;
             file.write_all(bytes)?;
             file.sync_all()
         })

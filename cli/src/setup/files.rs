@@ -1,10 +1,12 @@
 //! Files of dfnode's own among those of others.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use dfnode_node::folder;
 
 use super::OwnFile;
 use crate::exit::{Exit, Failure};
@@ -12,6 +14,11 @@ use crate::exit::{Exit, Failure};
 /// The first line of every file that dfnode wrote.
 pub(super) const MARK: &str =
     "# Written by `dfnode setup`; `dfnode setup ENGINE --undo` takes it back.";
+
+/// Engines read what is made here, also those that users run.
+const FILE_MODE: u32 = 0o644;
+/// As [`FILE_MODE`].
+const FOLDER_MODE: u32 = 0o755;
 
 /// What was there before.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,10 +60,11 @@ pub(super) fn write(file: &OwnFile) -> Result<Written, Failure> {
         None => Written::New,
     };
     if let Some(folder) = file.path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        folder::make(folder, FOLDER_MODE).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let draft = file.path.with_extension("dfnode-draft");
     fs::write(&draft, &file.text)
+        .and_then(|()| fs::set_permissions(&draft, Permissions::from_mode(FILE_MODE)))
         .and_then(|()| fs::rename(&draft, &file.path))
         .with_context(|| format!("cannot write {}", file.path.display()))?;
     Ok(written)
