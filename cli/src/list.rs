@@ -80,7 +80,7 @@ pub(crate) async fn remove(args: RmArgs) -> Result<Exit, Failure> {
 
 /// The node to ask.
 async fn node(args: &PlaceArgs) -> Result<(Place, Client), Failure> {
-    let missed = match find(args.data.as_deref()).await {
+    let missed = match find(args.data.as_deref(), None).await {
         Ok(found) => return Ok(found),
         Err(missed) => missed,
     };

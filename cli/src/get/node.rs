@@ -77,7 +77,7 @@ impl NodeFinder {
             if let Some(download) = self.begin_embedded(request).await? {
                 return Ok(Doing::Embedded(download));
             }
-            match find(self.args.data.as_deref()).await {
+            match find(self.args.data.as_deref(), self.args.config.as_deref()).await {
                 Ok((place, client)) => match client.get(request.clone()).await {
                     Ok(download) => {
                         self.had_daemon = is_daemon(&place).await;
