@@ -27,8 +27,7 @@ pub(crate) fn start(
         .map(str::to_owned)
         .or(variable)
         .unwrap_or_else(|| usual.to_owned());
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|error| Failure::usage(format!("`{directives}` is no log level: {error}")))?;
+    let filter = filter(&directives)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
@@ -37,4 +36,14 @@ pub(crate) fn start(
         LogFormat::Json => lines.json().init(),
     }
     Ok(())
+}
+
+/// Whether `directives` say what to log.
+pub(crate) fn check(directives: &str) -> Result<(), Failure> {
+    filter(directives).map(drop)
+}
+
+fn filter(directives: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(directives)
+        .map_err(|error| Failure::usage(format!("`{directives}` is no log level: {error}")))
 }

@@ -116,7 +116,14 @@ async fn start(config: Config, settings: &Settings) -> Result<Node, Failure> {
         }
         match ask_to_give_way(&place).await {
             Ok(()) | Err(ClientError::Absent | ClientError::Gone) => sleep(TRY_AGAIN).await,
-            Err(error) => return Err(Failure::new(Exit::Other, error)),
+            Err(error) => {
+                let error = anyhow!(error);
+                let error = match last {
+                    Some(in_use) => error.context(in_use),
+                    None => error,
+                };
+                return Err(Failure::new(Exit::Other, error));
+            }
         }
     }
     Err(last.map_or_else(|| Failure::usage("the folder is in use"), Failure::from))

@@ -11,6 +11,7 @@ use super::Settings;
 use crate::args::NodeArgs;
 use crate::exit::{Exit, Failure};
 use crate::key;
+use crate::log;
 use crate::start::proxy_config;
 
 /// What makes a file one of certificates.
@@ -40,6 +41,7 @@ pub(crate) fn check(settings: &Settings) -> Vec<Failure> {
     let mut faults: Vec<Failure> = faults
         .map(|error| Failure::new(Exit::Usage, error))
         .collect();
+    faults.extend(said.log_level.as_deref().and_then(|level| log::check(level).err()));
     faults.extend(key::membership(settings).err());
     faults.extend(proxy(settings).err());
     faults

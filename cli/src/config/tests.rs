@@ -273,7 +273,7 @@ fn an_open_node_has_no_key() {
 #[test]
 fn a_check_finds_every_fault_at_once() {
     let settings = loaded(
-        "cacert = '/nonexistent/a'\njoin-file = '/nonexistent/b'\nzone = 'longer than a name may be'\n",
+        "cacert = '/nonexistent/a'\njoin-file = '/nonexistent/b'\nzone = 'longer than a name may be'\nlog-level = 'a=b=c'\n",
         &[
             "--cluster-key",
             "/nonexistent/c",
@@ -292,6 +292,7 @@ fn a_check_finds_every_fault_at_once() {
         "/nonexistent/c",
         "15 bytes",
         "upstream proxy",
+        "log level",
     ] {
         assert!(
             text.iter().any(|text| text.contains(name)),

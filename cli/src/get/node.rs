@@ -80,7 +80,7 @@ impl NodeFinder {
             match find(self.args.data.as_deref(), self.args.config.as_deref()).await {
                 Ok((place, client)) => match client.get(request.clone()).await {
                     Ok(download) => {
-                        self.had_daemon = is_daemon(&place).await;
+                        self.had_daemon = had_daemon || is_daemon(&place).await;
                         return Ok(Doing::Daemon(download));
                     }
                     Err(ClientError::TooLong) => {
