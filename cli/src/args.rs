@@ -121,14 +121,9 @@ pub(crate) struct SetupArgs {
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
 
-    /// Where the proxy listens
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "DFNODE_PROXY",
-        default_value = "127.0.0.1:65001"
-    )]
-    pub(crate) proxy: StatusAddr,
+    /// Where the proxy listens [default: as the configuration file says, else 127.0.0.1:65001]
+    #[arg(long, value_name = "ADDR", env = "DFNODE_PROXY")]
+    pub(crate) proxy: Option<StatusAddr>,
 
     /// The node's folder [default: as `dfnode run` finds it]
     #[arg(long, value_name = "DIR", env = "DFNODE_DATA")]

@@ -15,7 +15,7 @@ use dfnode_proxy::Ca;
 
 use crate::args::{Engine, Mode, SetupArgs};
 use crate::ca::is_trusted;
-use crate::config::node_folder;
+use crate::config::{node_folder, read_usual_file};
 use crate::exit::{Exit, Failure};
 use crate::say;
 use crate::words::StatusAddr;
@@ -53,12 +53,9 @@ pub(crate) fn command(args: &SetupArgs) -> Result<Exit, Failure> {
     if args.undo {
         return undo(args);
     }
-    let StatusAddr::At(proxy) = args.proxy else {
-        return Err(Failure::usage(
-            "the proxy is off: there is nothing for an engine to pull through; say with --proxy where it listens",
-        ));
-    };
-    let plan = engines::plan(args, mode)?;
+    let in_file = read_usual_file()?.and_then(|said| said.proxy);
+    let proxy = listens(args.proxy, in_file)?;
+    let plan = engines::plan(args, mode, proxy)?;
     if !args.write {
         return show(args, &plan);
     }
@@ -81,6 +78,21 @@ pub(crate) fn command(args: &SetupArgs) -> Result<Exit, Failure> {
         say::note(step);
     }
     Ok(Exit::Ok)
+}
+
+/// Where the proxy is: what was typed wins over the configuration file.
+fn listens(typed: Option<StatusAddr>, in_file: Option<StatusAddr>) -> Result<SocketAddr, Failure> {
+    match typed.or(in_file) {
+        Some(StatusAddr::At(proxy)) => Ok(proxy),
+        None => Ok(usual_proxy()),
+        Some(StatusAddr::Off) => Err(Failure::usage(
+            "the proxy is off: there is nothing for an engine to pull through; say with --proxy where it listens",
+        )),
+    }
+}
+
+fn usual_proxy() -> SocketAddr {
+    dfnode_proxy::Config::new(PathBuf::new()).listen
 }
 
 /// What is to be trusted and to be reached before anything is written.
@@ -119,7 +131,7 @@ fn undo(args: &SetupArgs) -> Result<Exit, Failure> {
     let mut found = false;
     for mode in [Mode::Proxy, Mode::Mirror] {
         // Not every engine has every mode.
-        let files = engines::plan(args, mode).map_or_else(|_| Vec::new(), |plan| plan.files);
+        let files = engines::plan(args, mode, usual_proxy()).map_or_else(|_| Vec::new(), |plan| plan.files);
         for file in files {
             if files::undo(&file)? {
                 say::note(format!("took back {}", file.path.display()));

@@ -1,6 +1,7 @@
 //! What each engine reads, and where.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -43,8 +44,8 @@ pub(super) fn restart(engine: Engine) -> String {
 }
 
 /// What is to be done for an engine.
-pub(super) fn plan(args: &SetupArgs, mode: Mode) -> Result<Plan, Failure> {
-    let url = format!("http://{}", args.proxy);
+pub(super) fn plan(args: &SetupArgs, mode: Mode, proxy: SocketAddr) -> Result<Plan, Failure> {
+    let url = format!("http://{proxy}");
     match (args.engine, mode) {
         (Engine::Docker, Mode::Proxy) => unit(args, "docker", &url),
         (Engine::Crio, Mode::Proxy) => unit(args, "crio", &url),

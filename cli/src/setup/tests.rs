@@ -12,14 +12,15 @@ fn args(root: &TempDir, engine: Engine) -> SetupArgs {
         write: false,
         undo: false,
         mode: None,
-        proxy: "127.0.0.1:65001".parse().unwrap(),
+        proxy: None,
         data: None,
         root: root.path().to_owned(),
     }
 }
 
 fn plan(args: &SetupArgs, mode: Mode) -> Plan {
-    engines::plan(args, mode)
+    let proxy = listens(args.proxy, None).map_err(|failure| failure.error);
+    engines::plan(args, mode, proxy.unwrap())
         .map_err(|failure| failure.error)
         .unwrap()
 }
@@ -78,7 +79,7 @@ fn an_older_file_of_ours_is_kept_when_it_is_replaced() {
     let older = plan(&args(&root, Engine::Docker), Mode::Proxy);
     write(&older.files[0]);
     let mut changed = args(&root, Engine::Docker);
-    changed.proxy = "127.0.0.1:7000".parse().unwrap();
+    changed.proxy = Some("127.0.0.1:7000".parse().unwrap());
     let newer = plan(&changed, Mode::Proxy);
     let Written::Replaced(backup) = write(&newer.files[0]) else {
         panic!("there was one")
@@ -102,8 +103,9 @@ fn another_proxy_is_not_overruled() {
         "[Service]\nEnvironment=\"HTTPS_PROXY=http://corp:3128\"\n",
     )
     .unwrap();
-    assert!(engines::plan(&args(&root, Engine::Docker), Mode::Proxy).is_err());
-    assert!(engines::plan(&args(&root, Engine::Crio), Mode::Proxy).is_ok());
+    let plan = |engine| engines::plan(&args(&root, engine), Mode::Proxy, usual_proxy());
+    assert!(plan(Engine::Docker).is_err());
+    assert!(plan(Engine::Crio).is_ok());
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn nothing_is_written_while_no_proxy_answers() {
     drop(listener);
     let root = TempDir::new().unwrap();
     let mut args = args(&root, Engine::Containerd);
-    (args.write, args.proxy) = (true, StatusAddr::At(addr));
+    (args.write, args.proxy) = (true, Some(StatusAddr::At(addr)));
     assert!(command(&args).is_err());
     assert!(!root.path().join("etc").exists());
 }
@@ -124,9 +126,20 @@ fn what_was_written_is_taken_back_where_the_proxy_is_off() {
     let mut args = args(&root, Engine::Podman);
     let written = plan(&args, Mode::Proxy).files.remove(0);
     write(&written);
-    args.proxy = StatusAddr::Off;
+    args.proxy = Some(StatusAddr::Off);
     assert!(command(&args).is_err());
     args.undo = true;
     assert!(command(&args).is_ok());
     assert!(!written.path.exists());
+}
+
+#[test]
+fn the_proxy_is_where_the_configuration_says_unless_something_else_is_typed() {
+    let addr = |text: &str| Some(text.parse::<StatusAddr>().unwrap());
+    let found = |typed, in_file| listens(typed, in_file).ok().map(|found| found.to_string());
+    let (typed, in_file) = (addr("127.0.0.1:1"), addr("127.0.0.1:2"));
+    assert_eq!(found(typed, in_file).unwrap(), "127.0.0.1:1");
+    assert_eq!(found(None, in_file).unwrap(), "127.0.0.1:2");
+    assert_eq!(found(None, None).unwrap(), "127.0.0.1:65001");
+    assert_eq!(found(None, addr("off")), None);
 }
