@@ -9,6 +9,7 @@ mod stream;
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use dfnode_node::get::{GetProgress, GetSummary, Started};
@@ -22,6 +23,9 @@ use crate::exit::Failure;
 
 /// What stands for stdout.
 const STDOUT: &str = "-";
+
+/// Links after each other that are followed, as the kernel does.
+const MAX_LINKS: u32 = 40;
 
 /// Bytes that a disk takes in no time to speak of.
 const QUICK_BYTES: u64 = 1024 * 1024;
@@ -88,7 +92,16 @@ impl Output {
                 path = fs::canonicalize(&path).map_err(failed)?;
                 Way::File(None)
             }
-            Err(_) => Way::File(None),
+            Err(_) if names_a_folder(&path) => {
+                return Err(failed(io::ErrorKind::NotADirectory.into()));
+            }
+            Err(error) => {
+                // Where a link may not be followed, it may not be followed by hand either.
+                if error.kind() == io::ErrorKind::NotFound {
+                    path = behind_links(&path).map_err(failed)?;
+                }
+                Way::File(None)
+            }
         };
         let output = Self {
             path,
@@ -184,6 +197,24 @@ impl Output {
             source,
         }
     }
+}
+
+/// Whether a path can only be that of a folder.
+fn names_a_folder(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    path.file_name().is_none() || bytes.ends_with(b"/") || bytes.ends_with(b"/.")
+}
+
+/// What is to be made so that the link at `path`, if it is one, leads to something.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            return Ok(path);
+        };
+        path = draft::folder_of(&path).join(target);
+    }
+    Err(io::Error::other("too many links"))
 }
 
 /// Ends a long write that nobody wants any more.

@@ -1,10 +1,10 @@
 //! A file that is being made beside the name that it gets when it is whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use dfnode_node::get::{CacheFile, Started};
@@ -64,13 +64,23 @@ impl Draft {
             shares: false,
         };
         if let Ok(old) = fs::metadata(path) {
-            made.file.set_permissions(old.permissions())?;
+            made.become_like(&old)?;
         }
         made.shares = part == (0, u64::MAX) && made.share().is_ok();
         if let Some(length) = started.length.filter(|_| !made.shares) {
             made.reserve(length)?;
         }
         Ok(made)
+    }
+
+    /// Takes the owner, where this user may give files away, and the mode of the file that is to be replaced.
+    fn become_like(&self, old: &Metadata) -> io::Result<()> {
+        let new = self.file.metadata()?;
+        let is_same = (old.uid(), old.gid()) == (new.uid(), new.gid());
+        let kept = is_same || fchown(&self.file, Some(old.uid()), Some(old.gid())).is_ok();
+        // Rights that a program has of its owner are not those of another.
+        let mode = old.mode() & if kept { 0o7777 } else { 0o1777 };
+        self.file.set_permissions(Permissions::from_mode(mode))
     }
 
     /// Copies what became readable.

@@ -117,6 +117,40 @@ fn a_replaced_file_keeps_its_mode_and_its_links() {
 }
 
 #[test]
+fn what_a_link_names_is_made_if_it_is_not_there() {
+    let folder = TempDir::new().unwrap();
+    let link = folder.path().join("link");
+    symlink("further", &link).unwrap();
+    symlink("out", folder.path().join("further")).unwrap();
+    let mut output = Output::open(&link, None, CancellationToken::new()).unwrap();
+    output.start(&started(&folder, CONTENT, 1)).unwrap();
+    output.finish(&summary(10)).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(fs::read(folder.path().join("out")).unwrap(), CONTENT);
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "what is skipped is told")]
+fn a_replaced_file_keeps_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root gives files away");
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("out");
+    fs::write(&path, "old").unwrap();
+    chown(&path, Some(4711), Some(4712)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let mut output = Output::open(&path, None, CancellationToken::new()).unwrap();
+    output.start(&started(&folder, CONTENT, 1)).unwrap();
+    output.finish(&summary(10)).unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.uid(), found.gid()), (4711, 4712));
+    assert_eq!(found.mode() & 0o7777, 0o640);
+}
+
+#[test]
 fn a_range_begins_at_the_front_of_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("out");
@@ -267,7 +301,12 @@ fn where_nothing_can_be_written_is_said_before_the_download() {
         )
         .is_err()
     );
-    assert!(Output::open(folder.path(), None, CancellationToken::new()).is_err());
+    fs::write(folder.path().join("file"), "").unwrap();
+    for name in ["", "new/", "new/.", "file/", "file/out"] {
+        let path = folder.path().join(name);
+        let opened = Output::open(&path, None, CancellationToken::new());
+        assert!(opened.is_err(), "{name}");
+    }
 }
 
 #[test]
