@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::words::StatusAddr;
 
@@ -192,9 +191,10 @@ pub(crate) struct PlaceArgs {
 /// What to forget.
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// The URL as it was downloaded
-    #[arg(value_parser = crate::words::source_url)]
-    pub(crate) url: Url,
+    /// The URL as it was downloaded, or the id that `dfnode tasks` shows: what was read with headers or certificates
+    /// of one's own, and what images are made of, has no URL of its own
+    #[arg(value_name = "URL|ID")]
+    pub(crate) what: crate::words::Removed,
 
     /// On every node of the cluster
     #[arg(long)]

@@ -272,6 +272,30 @@ pub(crate) fn md5(text: &str) -> Result<Digest, dfnode_tracker::ParseDigestError
     format!("md5:{text}").parse()
 }
 
+/// Hexadecimal digits of a task's id that are enough to name it, as in a list; all of them are more.
+const ID_DIGITS: std::ops::RangeInclusive<usize> = 10..=64;
+
+/// What `dfnode rm` forgets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// What was downloaded from there.
+    Url(Url),
+    /// The task whose id begins so.
+    Id(String),
+}
+
+impl FromStr for Removed {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_hex && ID_DIGITS.contains(&text.len()) {
+            return Ok(Self::Id(text.to_ascii_lowercase()));
+        }
+        source_url(text).map(Self::Url)
+    }
+}
+
 /// Reads a URL that can be downloaded.
 pub(crate) fn source_url(text: &str) -> Result<Url, WordError> {
     let url = match text.parse::<Url>() {

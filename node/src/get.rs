@@ -206,15 +206,28 @@ pub struct GetSummary {
     pub digest: Option<Digest>,
 }
 
+/// A task as its callers can name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskName {
+    /// By what was downloaded, without headers and certificates of its own.
+    Url {
+        /// The URL as it was downloaded.
+        url: Url,
+        /// As in the download.
+        filter: Vec<String>,
+        /// As in the download.
+        tag: String,
+    },
+    /// By its id, which every task has.
+    Id(TaskId),
+}
+
 /// A request to forget a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveRequest {
-    /// The URL as it was downloaded.
-    pub url: Url,
-    /// As in the download.
-    pub filter: Vec<String>,
-    /// As in the download.
-    pub tag: String,
+    /// Which.
+    pub what: TaskName,
     /// Whether every node of the cluster shall forget it.
     pub cluster: bool,
 }
@@ -222,8 +235,10 @@ pub struct RemoveRequest {
 /// What a removal achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveOutcome {
-    /// The task that the URL names.
+    /// The task that was named.
     pub task: TaskId,
+    /// Whether anything of it was here.
+    pub was_here: bool,
     /// Bytes of disk that became free here.
     pub freed_bytes: u64,
     /// Whether the removal was announced to the cluster.

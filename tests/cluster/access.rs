@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use dfnode_node::cluster_key::{ClusterKeys, Token};
-use dfnode_node::get::{Caller, GetError, GetRequest, RemoveError, RemoveRequest, SourcePolicy};
+use dfnode_node::get::{
+    Caller, GetError, GetRequest, RemoveError, RemoveRequest, SourcePolicy, TaskName,
+};
 
 use crate::cluster::{Cluster, ME, eventually, get, get_as};
 use crate::origin::{Origin, Resource, noise};
@@ -212,9 +214,11 @@ async fn a_private_file_is_removed_by_its_user_or_root_alone() {
     let node = cluster.node(0);
     let remove = async |uid: u32, path: &str| {
         let request = RemoveRequest {
-            url: origin.url(path),
-            filter: Vec::new(),
-            tag: String::new(),
+            what: TaskName::Url {
+                url: origin.url(path),
+                filter: Vec::new(),
+                tag: String::new(),
+            },
             cluster: false,
         };
         let outcome = async || node.remove(Caller { uid }, request.clone()).await;

@@ -21,7 +21,7 @@ use super::wire::{
     decode, encode,
 };
 use super::*;
-use crate::get::{CacheFile, DownloadSender, GetEvent, GetProgress, GetSummary, Started};
+use crate::get::{CacheFile, DownloadSender, GetEvent, GetProgress, GetSummary, Started, TaskName};
 
 const CONTENT: &[u8] = b"the content";
 const OWNER: Caller = Caller { uid: 4_000 };
@@ -77,6 +77,7 @@ impl Service for FakeNode {
     ) -> Result<RemoveOutcome, RemoveError> {
         Ok(RemoveOutcome {
             task: TaskId::from_bytes([1; 32]),
+            was_here: true,
             freed_bytes: 7,
             announced: request.cluster,
         })
@@ -407,13 +408,8 @@ async fn only_root_and_the_owner_may_stop_a_node() {
 #[tokio::test]
 async fn only_root_and_the_owner_may_remove_from_the_cluster() {
     let remove = |cluster| {
-        let url = "http://source/file".parse().unwrap();
-        Request::Remove(RemoveRequest {
-            url,
-            filter: Vec::new(),
-            tag: String::new(),
-            cluster,
-        })
+        let what = TaskName::Id(TaskId::from_bytes([1; 32]));
+        Request::Remove(RemoveRequest { what, cluster })
     };
     assert_eq!(
         ask_as(STRANGER, remove(true)).await.0,

@@ -13,7 +13,7 @@ use super::Driver;
 use super::credentials::task_of_url;
 use super::downloads::part_of;
 use super::tasks::Entry;
-use crate::get::{Caller, RemoveError, RemoveOutcome, RemoveRequest};
+use crate::get::{Caller, RemoveError, RemoveOutcome, RemoveRequest, TaskName};
 use crate::limits::Limiter;
 use crate::store::{StoreEvent, StoredTask};
 
@@ -26,7 +26,10 @@ impl Driver {
         request: &RemoveRequest,
         reply: oneshot::Sender<Result<RemoveOutcome, RemoveError>>,
     ) {
-        let task = task_of_url(&request.url, &request.filter, &request.tag, &[], None);
+        let task = match &request.what {
+            TaskName::Url { url, filter, tag } => task_of_url(url, filter, tag, &[], None),
+            TaskName::Id(task) => *task,
+        };
         let result = if self.is_anothers(task, caller, request.cluster) {
             Err(RemoveError::NotFound)
         } else {
@@ -55,7 +58,8 @@ impl Driver {
         cluster: bool,
     ) -> Result<RemoveOutcome, RemoveError> {
         let entry = self.tasks.entries.get(&task);
-        if entry.is_none() && !cluster {
+        let was_here = entry.is_some();
+        if !was_here && !cluster {
             return Err(RemoveError::NotFound);
         }
         if entry.is_some_and(|entry| !entry.callers.is_empty()) {
@@ -74,6 +78,7 @@ impl Driver {
         self.forget(now, task);
         Ok(RemoveOutcome {
             task,
+            was_here,
             freed_bytes,
             announced: cluster,
         })
