@@ -69,7 +69,11 @@ pub(crate) async fn command(args: GetArgs) -> Result<Exit, Failure> {
     };
     let is_stdout = output::is_stdout(&path);
     let outcome = forgive_broken_pipe(outcome, is_stdout);
-    let told = json.then_some(if is_stdout { Told::Stderr } else { Told::Stdout });
+    let told = json.then_some(if is_stdout {
+        Told::Stderr
+    } else {
+        Told::Stdout
+    });
     finish(session, outcome, &options, told).await
 }
 

@@ -88,7 +88,10 @@ fn lookup(settings: &Settings) -> KeyLookup {
 
 /// What was typed wins over the variable, that over the file that the configuration names.
 fn under(mut lookup: KeyLookup, in_file: Option<PathBuf>) -> KeyLookup {
-    let has_variable = lookup.variable.as_ref().is_some_and(|text| !text.is_empty());
+    let has_variable = lookup
+        .variable
+        .as_ref()
+        .is_some_and(|text| !text.is_empty());
     if lookup.file.is_none() && !has_variable {
         lookup.file = in_file;
     }

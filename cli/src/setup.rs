@@ -131,7 +131,8 @@ fn undo(args: &SetupArgs) -> Result<Exit, Failure> {
     let mut found = false;
     for mode in [Mode::Proxy, Mode::Mirror] {
         // Not every engine has every mode.
-        let files = engines::plan(args, mode, usual_proxy()).map_or_else(|_| Vec::new(), |plan| plan.files);
+        let files =
+            engines::plan(args, mode, usual_proxy()).map_or_else(|_| Vec::new(), |plan| plan.files);
         for file in files {
             if files::undo(&file)? {
                 say::note(format!("took back {}", file.path.display()));

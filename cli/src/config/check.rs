@@ -41,7 +41,11 @@ pub(crate) fn check(settings: &Settings) -> Vec<Failure> {
     let mut faults: Vec<Failure> = faults
         .map(|error| Failure::new(Exit::Usage, error))
         .collect();
-    faults.extend(said.log_level.as_deref().and_then(|level| log::check(level).err()));
+    faults.extend(
+        said.log_level
+            .as_deref()
+            .and_then(|level| log::check(level).err()),
+    );
     faults.extend(key::membership(settings).err());
     faults.extend(proxy(settings).err());
     faults

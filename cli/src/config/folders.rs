@@ -45,7 +45,8 @@ fn home_folder() -> Option<PathBuf> {
 fn temporary_folder() -> anyhow::Result<PathBuf> {
     let folder = temporary_name();
     let made = DirBuilder::new().mode(FOLDER_MODE).create(&folder);
-    let made = made.and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(FOLDER_MODE)));
+    let made =
+        made.and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(FOLDER_MODE)));
     ensure!(
         made.is_ok() || is_ours(&folder),
         "there is no home folder, and {} is not ours either; give a folder with --data",

@@ -60,7 +60,8 @@ pub(super) fn write(file: &OwnFile) -> Result<Written, Failure> {
         None => Written::New,
     };
     if let Some(folder) = file.path.parent() {
-        folder::make(folder, FOLDER_MODE).with_context(|| format!("cannot make {}", folder.display()))?;
+        folder::make(folder, FOLDER_MODE)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let draft = file.path.with_extension("dfnode-draft");
     fs::write(&draft, &file.text)

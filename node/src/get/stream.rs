@@ -262,7 +262,8 @@ impl ByteStream {
             GetEvent::Progress(mut progress) => {
                 self.readable = self.readable.max(progress.contiguous);
                 self.runs.append(&mut progress.runs);
-                self.runs.push(self.first..progress.contiguous.max(self.first));
+                self.runs
+                    .push(self.first..progress.contiguous.max(self.first));
                 self.runs = merge_runs(std::mem::take(&mut self.runs));
                 self.look();
                 self.seen = progress;
