@@ -60,7 +60,7 @@ pub(super) struct Output {
 #[derive(Debug)]
 enum Way {
     File(Option<Draft>),
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Output {
@@ -82,10 +82,10 @@ impl Output {
         };
         let mut path = path.to_owned();
         let way = match fs::metadata(&path) {
-            _ if is_stdout(&path) => Way::Stream(Stream::stdout(first).map_err(failed)?),
+            _ if is_stdout(&path) => Way::Stream(Box::new(Stream::stdout(first).map_err(failed)?)),
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
             Ok(found) if !found.is_file() => {
-                Way::Stream(Stream::open(&path, first).map_err(failed)?)
+                Way::Stream(Box::new(Stream::open(&path, first).map_err(failed)?))
             }
             Ok(_) => {
                 // What a symbolic link points at is replaced, not the link.

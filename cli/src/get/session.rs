@@ -51,14 +51,12 @@ impl Session {
         let Some(limit) = self.request.timeout else {
             return self.attempts().await;
         };
-        match timeout(limit + GRACE, self.attempts()).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // A write that is under way ends, and what is half written is removed.
-                self.stop.cancel();
-                Err(Failure::from(GetError::Timeout))
-            }
-        }
+        let ended = timeout(limit + GRACE, self.attempts()).await;
+        ended.unwrap_or_else(|_| {
+            // A write that is under way ends, and what is half written is removed.
+            self.stop.cancel();
+            Err(Failure::from(GetError::Timeout))
+        })
     }
 
     async fn attempts(&mut self) -> Result<Exit, Failure> {

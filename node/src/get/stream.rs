@@ -75,7 +75,7 @@ pub struct ByteStream {
 struct Given {
     /// Where it lies, in order; holes were had from elsewhere.
     runs: Vec<Range<u64>>,
-    hash: blake3::Hasher,
+    hash: Box<blake3::Hasher>,
 }
 
 impl Given {
