@@ -285,11 +285,10 @@ mod tests {
 
     #[test]
     fn a_key_that_others_may_read_is_not_used() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         Ca::load_or_create(folder.path()).unwrap();
         let path = Ca::key_path(folder.path());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(Ca::load(folder.path()), Err(CaError::Open(_))));
     }
 
