@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use dfnode_node::ambient::Clock;
 use dfnode_node::control::{Client, ClientError, RemoteDownload, RemoteError};
 use dfnode_node::get::{Caller, Download, GetError, GetEvent, GetRequest, Role};
+use rustix::fs::{Access, access};
 use tokio::time::{sleep, timeout};
 
 use super::embedded::{Embedded, EmbeddedError};
@@ -30,7 +31,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct NodeFinder {
     args: EmbeddedArgs,
     embedded: Option<Embedded>,
-    /// A daemon began the last download.
+    /// Another user's daemon began the last download.
     had_daemon: bool,
 }
 
@@ -62,8 +63,9 @@ impl NodeFinder {
         }
     }
 
-    /// Has a node begin with `request`: again, if the one before was lost. A daemon is waited for then, because a node
-    /// in this process would have another user's folder, and fetch what the daemon has.
+    /// Has a node begin with `request`: again, if the one before was lost. A node in this process goes on from what a
+    /// daemon had, unless that is another user's: then the daemon is waited for, as a node of this user's own would fetch
+    /// all of it again.
     ///
     /// # Errors
     ///
@@ -80,7 +82,8 @@ impl NodeFinder {
             match find(self.args.data.as_deref(), self.args.config.as_deref()).await {
                 Ok((place, client)) => match client.get(request.clone()).await {
                     Ok(download) => {
-                        self.had_daemon = had_daemon || is_daemon(&place).await;
+                        let is_others = access(place.folder(), Access::WRITE_OK).is_err();
+                        self.had_daemon = is_others && (had_daemon || is_daemon(&place).await);
                         return Ok(Doing::Daemon(download));
                     }
                     Err(ClientError::TooLong) => {

@@ -131,15 +131,21 @@ impl Draft {
             )?;
         }
         self.file.set_len(length)?;
-        // Else a power cut could leave the new name with zeros, where the old file was whole.
-        self.file.sync_data()?;
+        let replaces = fs::symlink_metadata(&self.path).is_ok();
+        if replaces {
+            // Else a power cut could leave the name with zeros, where the old file was whole.
+            self.file.sync_data()?;
+        }
         let beside = match self.beside.take() {
             Some(beside) => beside,
             None => name_beside(&self.file, &self.path)?,
         };
         fs::rename(self.beside.insert(beside), &self.path)?;
         self.beside = None;
-        sync_folder(folder_of(&self.path))
+        if replaces {
+            sync_folder(folder_of(&self.path))?;
+        }
+        Ok(())
     }
 
     /// A full disk is better known before the download than after it.
