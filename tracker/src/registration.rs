@@ -6,6 +6,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use crate::context::Context;
 use crate::ids::TaskId;
+use crate::message::Outcome;
 
 /// How long a home has to answer, try by try, before the next rank is asked.
 const PATIENCE: [Duration; 3] = [
@@ -13,6 +14,8 @@ const PATIENCE: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
 ];
+/// In place of tries: the home has no room, so that further ones are in vain.
+const NO_ROOM: u32 = u32::MAX;
 /// A registrant to which nothing comes for this long asks its home again.
 const STALL: Duration = Duration::from_millis(500);
 /// A home that says "not yet" is asked again after this long.
@@ -57,10 +60,13 @@ pub(crate) struct Registration {
     /// Since when nobody has answered what was asked.
     unheard: Option<Now>,
     redirects: u32,
-    alone: bool,
+    /// Whether a home led elsewhere since one last answered: what it says now is no sign that anybody will.
+    led: bool,
     acting: bool,
     /// When the first rank is asked next, while this node acts for itself.
     look_up: Now,
+    /// What it was asked under.
+    look_up_request: u64,
     /// Whether the ranks were asked again after this node alone could not read the source.
     reconsidered: bool,
 }
@@ -77,9 +83,10 @@ impl Registration {
             answered: now,
             unheard: None,
             redirects: 0,
-            alone: false,
+            led: false,
             acting: false,
             look_up: now,
+            look_up_request: 0,
             reconsidered: false,
         }
     }
@@ -112,7 +119,7 @@ impl Registration {
     /// A new local caller: earlier failures to reach homes count no more.
     pub(crate) fn renew(&mut self, now: Now) {
         self.unheard = None;
-        self.alone = false;
+        self.led = false;
         self.unanswered.clear();
         self.hurry(now);
     }
@@ -160,7 +167,7 @@ impl Registration {
         if let Some(rank) = self.looks_up(cx) {
             return Some(Step::Ask {
                 home: rank,
-                request: self.request,
+                request: self.look_up_request,
             });
         }
         if cx.now < self.next {
@@ -207,7 +214,7 @@ impl Registration {
             self.acting = false;
             return None;
         }
-        self.request = cx.chance.next() | 1;
+        self.look_up_request = cx.chance.next() | 1;
         Some(first)
     }
 
@@ -229,10 +236,16 @@ impl Registration {
     }
 
     fn give_up_rank(&mut self, cx: &mut Context<'_>, wants: bool, peers: usize) -> Option<Step> {
+        self.asked = None;
         if let Some(silent) = self.home.take() {
             self.unanswered.push(silent);
+            if silent == cx.view.me() {
+                // This node itself has no room for a table: back to the ranks.
+                self.acting = false;
+                self.next = cx.now;
+                return None;
+            }
         }
-        self.asked = None;
         let ranks = cx.homes(&self.task);
         let exhausted = ranks.iter().all(|rank| self.unanswered.contains(rank));
         if exhausted {
@@ -242,7 +255,6 @@ impl Registration {
             .unheard
             .map_or(Duration::ZERO, |since| cx.now.saturating_since(since));
         if wants && silent_for >= ALONE_AFTER {
-            self.alone = true;
             self.next = cx.now + ALONE_PERIOD;
             // Of those who are alone for the same task, about three act in the first second, and twice as many in each
             // further one: how many they are nobody knows, but all may be.
@@ -265,14 +277,33 @@ impl Registration {
     }
 
     /// Whether an answer belongs to what was asked, or is the home's own word.
-    pub(crate) fn accepts(&mut self, from: PeerId, request: u64) -> bool {
+    pub(crate) fn accepts(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        request: u64,
+        outcome: &Outcome,
+    ) -> bool {
         if request == 0 {
             return self.home == Some(from);
         }
-        if request != self.request {
+        if self.acting && request == self.look_up_request {
+            match outcome {
+                Outcome::Welcome { .. } => {}
+                Outcome::NotYet => {
+                    self.look_up = now + NOT_YET_PAUSE;
+                    return false;
+                }
+                // A rank that leads elsewhere or has no room is none to return to.
+                Outcome::Redirect { .. }
+                | Outcome::Busy
+                | Outcome::Failed { .. }
+                | Outcome::Report
+                | Outcome::LeaseGone { .. } => return false,
+            }
+        } else if request != self.request {
             return false;
         }
-        // A rank that answers ends a node's acting for itself.
         self.acting &= self.home == Some(from);
         self.home = Some(from);
         true
@@ -289,14 +320,22 @@ impl Registration {
         self.unheard = None;
     }
 
+    /// The home wants to know what is read and held here. One that has no room for it is not told again.
+    pub(crate) fn report_wanted(&mut self, now: Now) {
+        if self.asked != Some(NO_ROOM) {
+            self.heard();
+            self.hurry(now);
+        }
+    }
+
     pub(crate) fn welcomed(&mut self, now: Now, wants: bool) {
+        self.led = false;
         // Another home answers: the next time alone is another matter.
         self.reconsidered &= self.acting;
         self.answered = now;
         self.asked = None;
         self.unheard = None;
         self.redirects = 0;
-        self.alone = false;
         self.unanswered.clear();
         self.next = now + if wants { STALL } else { HOLDER_PERIOD };
     }
@@ -304,13 +343,15 @@ impl Registration {
     pub(crate) fn not_yet(&mut self, now: Now) {
         self.asked = None;
         self.request = 0;
-        self.unheard = None;
+        if !self.led {
+            self.unheard = None;
+        }
         self.next = now + NOT_YET_PAUSE;
     }
 
     /// The home has no room: like one that does not answer, it is passed over. Who only holds comes again much later.
     pub(crate) fn full(&mut self, now: Now, wants: bool) {
-        self.asked = u32::try_from(PATIENCE.len()).ok();
+        self.asked = Some(NO_ROOM);
         self.next = now + if wants { NOT_YET_PAUSE } else { HOLDER_PERIOD };
     }
 
@@ -318,6 +359,7 @@ impl Registration {
         self.asked = None;
         self.request = 0;
         self.redirects += 1;
+        self.led = true;
         if self.redirects > MAX_REDIRECTS {
             self.redirects = 0;
             self.home = None;

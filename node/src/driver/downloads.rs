@@ -23,7 +23,7 @@ const MAX_CALLERS: usize = 4096;
 /// Who finds no place for a file waits for as long as it takes to get it at this rate, and at most so long, whether there
 /// is one then: what is passed through costs the source one more copy of all of it.
 const PLACE_BYTES_PER_SEC: u64 = 100_000_000;
-const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(8);
+const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a download needs besides its request.
 pub(crate) struct Asker {
@@ -88,6 +88,7 @@ impl Driver {
     fn wait_for_place(&mut self, task: TaskId, credential: Credential, bytes: u64, asker: Asker) {
         let patience = Duration::from_millis(bytes / (PLACE_BYTES_PER_SEC / 1000));
         let patience = patience.min(MAX_PLACE_PATIENCE);
+        let timeout = asker.request.timeout.unwrap_or(Duration::MAX);
         self.directs += 1;
         let parts = self.parts.clone();
         self.parts.spawn(async move {
@@ -95,6 +96,10 @@ impl Driver {
                 () = asker.sender.gone() => false,
                 () = parts.stop.cancelled() => false,
                 () = sleep(patience) => true,
+                () = sleep(timeout) => {
+                    asker.sender.fail(GetError::Timeout);
+                    false
+                }
             };
             parts.report(Report::DirectEnded).await;
             if stays {

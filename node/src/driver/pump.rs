@@ -281,7 +281,9 @@ impl Pump {
 
     /// Tells the caller of a failure, unless it is this host's: a place may turn up, or the caller can do without its disk.
     fn fail(&mut self, error: GetError, has_no_place: Option<u64>) -> Result<Step, Gone> {
-        if let Some(bytes) = has_no_place.filter(|_| !self.has_waited) {
+        // Who has been given some of it and takes no pipe goes on by itself at once, from where it is.
+        let can_wait = !self.has_waited && (self.takes_pipe || self.told.started.is_none());
+        if let Some(bytes) = has_no_place.filter(|_| can_wait) {
             info!(id = self.id, task = %self.task.short(), %error, "no place for a task; waiting for one");
             self.pass_through()?;
             return Ok(Step::NoPlace(bytes));

@@ -5,7 +5,6 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::grants::SourceRules;
-use super::leases::LEASE_PATIENCE;
 use super::table::{MAX_REGISTRANTS, Role, Table};
 use crate::context::Context;
 use crate::message::{Extent, Outcome};
@@ -38,7 +37,7 @@ impl Table {
             SourceFailure::Final { .. } => {
                 // It may be this host's own trouble: its trust, its proxy, what its caller signed.
                 self.leases.failures += 1;
-                if self.leases.failures >= MAX_FAILURES {
+                if validating || self.leases.failures >= MAX_FAILURES {
                     self.give_up(cx, failure);
                 } else {
                     self.pass_over(cx, from, failure);
@@ -89,9 +88,20 @@ impl Table {
         if let Some(known) = self.registrants.get_mut(&from) {
             known.can_read = false;
         }
-        self.leases
-            .failed
-            .get_or_insert_with(|| (failure.clone(), Now::from_micros(0)));
+        let is_verdict = |failure: &SourceFailure| {
+            matches!(
+                failure,
+                SourceFailure::Refused { .. } | SourceFailure::Final { .. }
+            )
+        };
+        // What was wrong before the source answered is of no interest any more.
+        if !self
+            .leases
+            .failure()
+            .is_some_and(|known| is_verdict(&known))
+        {
+            self.leases.failed = Some((failure.clone(), Now::from_micros(0)));
+        }
         self.fail_if_hopeless(cx);
     }
 
@@ -121,6 +131,7 @@ impl Table {
     /// Nobody can get the rest from the source: tells all who still want it.
     fn give_up(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
         self.leases.failures = 0;
+        self.leases.refused.clear();
         self.leases.not_before = None;
         self.leases.failed = Some((failure.clone(), cx.now));
         if matches!(failure, SourceFailure::NotFound) {
@@ -199,7 +210,7 @@ impl Table {
             .leases
             .out
             .iter()
-            .filter(|(_, out)| cx.now.saturating_since(out.reported) >= LEASE_PATIENCE)
+            .filter(|(_, out)| cx.now >= out.expires())
             .map(|(id, out)| (*id, out.holder))
             .collect();
         let any = !silent.is_empty();

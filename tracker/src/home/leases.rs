@@ -14,6 +14,8 @@ use crate::meta::{Meta, SourceFailure};
 
 /// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// One that another home told of has so long until its holder speaks here: it has to find this home first.
+const HEARSAY_PATIENCE: Duration = Duration::from_secs(3);
 /// For this long a failure also answers those who come after it: they asked at the same moment.
 const FAILURE_TTL: Duration = Duration::from_secs(2);
 
@@ -27,6 +29,18 @@ pub(super) struct Out {
     pub(super) reported: Now,
     /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
     pub(super) hearsay: bool,
+}
+
+impl Out {
+    /// When its rest goes to somebody else unless its holder speaks.
+    pub(super) fn expires(&self) -> Now {
+        let patience = if self.hearsay {
+            HEARSAY_PATIENCE
+        } else {
+            LEASE_PATIENCE
+        };
+        self.reported + patience
+    }
 }
 
 /// What a table knows of its source.
@@ -86,6 +100,32 @@ impl Leases {
         self.validated.map_or(u64::MAX, |at| {
             u64::try_from(now.saturating_since(at).as_millis()).unwrap_or(u64::MAX)
         })
+    }
+
+    /// Whether a copy is of a later moment than what is known here: ranks keep copies of long ago, and what was read since
+    /// would be read again.
+    pub(super) fn is_behind(&self, now: Now, copy: &TableCopy) -> bool {
+        let (Some(ours), Some(theirs)) = (&self.meta, &copy.meta) else {
+            return self.meta.is_none();
+        };
+        if ours.version != theirs.version {
+            return copy.validated_ms < self.validated_ms(now);
+        }
+        let open = |run: &Range<u32>, read_to: u32| {
+            let read_to = read_to.max(run.start);
+            u64::from(run.end.saturating_sub(read_to))
+        };
+        let out = self.out.values().map(|out| open(&out.run, out.read_to));
+        let left_here = u64::from(self.unread.len()) + out.sum::<u64>();
+        let out = copy
+            .leases
+            .iter()
+            .map(|(_, lease, read_to)| match &lease.extent {
+                Extent::Blocks { run, .. } => open(run, *read_to),
+                Extent::Probe | Extent::Validate { .. } => 0,
+            });
+        let unread = copy.unread.unpack(None).unwrap_or_default();
+        u64::from(unread.len()) + out.sum::<u64>() < left_here
     }
 
     pub(super) fn adopt(&mut self, now: Now, copy: TableCopy) {
@@ -263,11 +303,7 @@ impl Leases {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Now> {
-        let silent = self
-            .out
-            .values()
-            .map(|out| out.reported + LEASE_PATIENCE)
-            .min();
+        let silent = self.out.values().map(Out::expires).min();
         let paused = self.not_before.filter(|_| self.has_work());
         [silent, paused].into_iter().flatten().min()
     }
@@ -308,5 +344,62 @@ pub(super) fn lease_start(lease: &Lease) -> u32 {
     match &lease.extent {
         Extent::Blocks { run, .. } => run.start,
         Extent::Probe | Extent::Validate { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::{SourceHead, Validators};
+
+    const NOW: Now = Now::from_micros(60_000_000);
+
+    fn meta() -> Meta {
+        let head = SourceHead {
+            length: Some(100_000_000),
+            validators: Validators::default(),
+            ranges: true,
+            digest: None,
+            authority: None,
+            public: true,
+        };
+        Meta::of(&head, [1; 32]).expect("a small file")
+    }
+
+    fn leases(unread: Range<u32>, read: Option<Range<u32>>) -> Leases {
+        let mut leases = Leases::new();
+        leases.adopt_meta(NOW, meta(), 0);
+        leases.unread = BlockSet::new();
+        leases.unread.insert_run(unread);
+        if let Some(run) = read {
+            let extent = Extent::Blocks {
+                meta: meta(),
+                run: run.clone(),
+            };
+            let lease = Lease { id: 1, extent };
+            leases.enter_lease(NOW, PeerId::from_bytes([1; 32]), lease, run.start);
+        }
+        leases
+    }
+
+    #[test]
+    fn what_a_rank_kept_of_long_ago_is_not_taken_for_what_is_left() {
+        let late = leases(200..300, Some(150..200));
+        let early = leases(50..300, None);
+        assert!(early.is_behind(NOW, &late.copy(NOW)));
+        assert!(!late.is_behind(NOW, &early.copy(NOW)));
+        assert!(!late.is_behind(NOW, &late.copy(NOW)));
+        assert!(
+            Leases::new().is_behind(NOW, &early.copy(NOW)),
+            "anything is better than nothing"
+        );
+        assert!(!early.is_behind(NOW, &Leases::new().copy(NOW)));
+    }
+
+    #[test]
+    fn a_lease_from_hearsay_waits_for_its_reader_to_come() {
+        let mut here = Leases::new();
+        here.adopt(NOW, leases(200..300, Some(150..200)).copy(NOW));
+        assert_eq!(here.poll_timeout(), Some(NOW + HEARSAY_PATIENCE));
     }
 }

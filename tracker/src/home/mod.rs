@@ -81,7 +81,12 @@ impl Homes {
         }
         if self.bytes() >= MAX_TABLE_BYTES {
             (register.holds, register.nearby) = (Holds::Nothing, Holds::Nothing);
-            (register.parts, register.leases) = (Vec::new(), Vec::new());
+            register.parts = Vec::new();
+            // A version that is news here would bring the set of what is unread of it.
+            let known = self.tables.get(&register.task);
+            register.meta = register
+                .meta
+                .filter(|_| known.is_some_and(|table| table.leases.meta.is_some()));
         }
         let table = self
             .tables
@@ -289,7 +294,7 @@ impl Homes {
     /// holders come again.
     fn make_place(&mut self, now: Now, wants: bool) -> bool {
         self.forget_unused(now);
-        if wants && self.tables.len() >= MAX_TABLES {
+        if wants && (self.tables.len() >= MAX_TABLES || self.bytes() >= MAX_TABLE_BYTES) {
             let idle = self.tables.iter().filter(|(_, table)| table.is_idle());
             let oldest = idle.min_by_key(|(_, table)| table.last_used);
             if let Some(oldest) = oldest.map(|(task, _)| *task) {

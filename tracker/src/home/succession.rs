@@ -55,8 +55,12 @@ impl Table {
             self.hand_over(cx, from);
             return;
         }
-        if let Some(copy) = state.table {
+        if let Some(copy) = state.table
+            && self.leases.is_behind(cx.now, &copy)
+        {
             self.adopt(cx.now, copy);
+            // Who registered meanwhile said what it holds.
+            self.keep_held();
         }
         if done {
             self.begin_granting(cx, rules);

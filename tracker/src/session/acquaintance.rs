@@ -147,7 +147,7 @@ impl Session {
         }
         let same = version.is_some() && theirs == version;
         if let (true, Some(theirs)) = (same, &hello.meta) {
-            self.learn_length(cx, theirs.layout.length());
+            self.hear_length(cx, theirs.layout.length());
         }
         let blocks = self.blocks();
         let Some(known) = self.peers.get_mut(&from) else {

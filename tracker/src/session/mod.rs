@@ -272,7 +272,23 @@ impl Session {
             .collect()
     }
 
-    /// A stream's end told its length, or a neighbour says that it did: one that the cut cannot have is none.
+    /// A neighbour tells the length of a stream: what lies here or was signed beyond it makes it none.
+    pub(crate) fn hear_length(&mut self, cx: &mut Context<'_>, length: Option<u64>) {
+        let (Some(meta), Some(bytes)) = (&self.meta, length) else {
+            return;
+        };
+        let ended = meta.layout.ended_at(bytes);
+        if !ended.is_sound() {
+            return;
+        }
+        let within = BlockSet::all(ended.blocks().unwrap_or(0));
+        let known = [&self.have, self.ledger.known()];
+        if known.iter().all(|known| !known.has_beyond(&within)) {
+            self.learn_length(cx, length);
+        }
+    }
+
+    /// A stream's end told its length: one that the cut cannot have is none.
     pub(crate) fn learn_length(&mut self, cx: &mut Context<'_>, length: Option<u64>) -> bool {
         let (Some(meta), Some(length)) = (&mut self.meta, length) else {
             return false;
@@ -281,9 +297,7 @@ impl Session {
             return false;
         }
         let ended = meta.layout.ended_at(length);
-        let within = BlockSet::all(ended.blocks().unwrap_or(0));
-        let known = [&self.have, self.ledger.known()];
-        if !ended.is_sound() || known.iter().any(|known| known.has_beyond(&within)) {
+        if !ended.is_sound() {
             return false;
         }
         meta.layout = ended;

@@ -33,7 +33,7 @@ impl Session {
         if !self.peers.contains_key(&from) {
             return true;
         }
-        self.learn_length(cx, have.length);
+        self.hear_length(cx, have.length);
         let Some(blocks) = BlockSet::from_runs(
             &have.runs,
             self.blocks().unwrap_or(crate::layout::MAX_BLOCKS),

@@ -88,7 +88,10 @@ impl Task {
             }
             return;
         }
-        if !self.registration.accepts(from, registered.request) {
+        let Registered {
+            request, outcome, ..
+        } = &registered;
+        if !self.registration.accepts(cx.now, from, *request, outcome) {
             // A lease from a home that is not ours any more would be read by nobody: give it back at once.
             if let Outcome::Welcome {
                 lease: Some(lease), ..
@@ -132,8 +135,7 @@ impl Task {
                 self.registration.full(cx.now, waits);
             }
             Outcome::Report => {
-                self.registration.heard();
-                self.registration.hurry(cx.now);
+                self.registration.report_wanted(cx.now);
             }
             // A verdict of an earlier round: the answer to the open question will tell.
             Outcome::Failed { .. } if registered.request == 0 && self.registration.is_asking() => {}
@@ -178,9 +180,9 @@ impl Task {
     ) {
         let idle = lease.is_none();
         if let Some(meta) = meta {
-            // The home names a version only while it holds it to be current.
+            // To who wants it the home names a version only while it holds it to be current.
             self.adopt_meta(cx, meta);
-            if self.heard {
+            if self.heard && self.wish.is_some() {
                 self.note_current(cx);
             }
         }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, task};
+use super::homes::read_whole;
 use crate::meta::SourceFailure;
 use crate::output::TaskFailure;
+use crate::tracker::Tracker as _;
 
 fn transient() -> SourceFailure {
     SourceFailure::Transient {
@@ -106,5 +108,51 @@ fn readers_that_fail_together_tell_of_one_failure() {
     cluster.pass(Duration::from_millis(300));
     for reader in readers {
         assert_eq!(cluster.failure(reader), None);
+    }
+}
+
+fn untrusted() -> SourceFailure {
+    SourceFailure::Final {
+        what: "the certificate is not trusted".to_owned(),
+    }
+}
+
+#[test]
+fn what_a_source_says_no_to_for_good_does_not_count_as_current() {
+    let mut cluster = Cluster::new(1);
+    cluster.want(0);
+    read_whole(&mut cluster, 0);
+    cluster.nodes[0].service_down(cluster.now, &task());
+    cluster.pass(Duration::from_mins(2));
+    cluster.want(0);
+    cluster.pass(Duration::from_millis(100));
+    cluster.fail_read(0, untrusted());
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(
+        cluster.completions(0),
+        1,
+        "it was not shown to be current again"
+    );
+    assert_eq!(cluster.failure(0), Some(TaskFailure::Source(untrusted())));
+}
+
+#[test]
+fn an_old_outage_neither_hides_a_verdict_nor_keeps_the_source_from_being_asked_again() {
+    let mut cluster = Cluster::new(1);
+    cluster.want(0);
+    for _ in 0..5 {
+        cluster.pass(Duration::from_secs(5));
+        cluster.fail_read(0, transient());
+    }
+    assert_eq!(cluster.failure(0), Some(TaskFailure::Source(transient())));
+    for _ in 0..2 {
+        cluster.done.clear();
+        cluster.pass(Duration::from_secs(5));
+        cluster.want(0);
+        cluster.pass(Duration::from_secs(1));
+        assert_eq!(cluster.reads().len(), 1, "it is asked again");
+        cluster.fail_read(0, untrusted());
+        cluster.pass(Duration::from_secs(1));
+        assert_eq!(cluster.failure(0), Some(TaskFailure::Source(untrusted())));
     }
 }

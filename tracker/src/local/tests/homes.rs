@@ -340,7 +340,7 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
 }
 
 /// Reads a whole file of the default size on `node`, which wants it.
-fn read_whole(cluster: &mut Cluster, node: usize) {
+pub(super) fn read_whole(cluster: &mut Cluster, node: usize) {
     cluster.pass(Duration::from_millis(600));
     cluster.head(node);
     let meta = cluster.nodes[node].task(&task()).expect("a task").meta;

@@ -172,3 +172,18 @@ fn a_rank_without_room_is_passed_over() {
     cluster.pass(Duration::from_secs(4));
     assert_eq!(cluster.reads().len(), 1);
 }
+
+#[test]
+fn who_alone_shuns_the_first_rank_of_many_does_not_wait_for_long() {
+    let mut cluster = Cluster::new(100);
+    let ranks = cluster.by_rank();
+    let (now, shunned) = (cluster.now, cluster.peer(ranks[0]));
+    cluster.nodes[ranks[4]].set_isolated(
+        now,
+        shunned,
+        Some(crate::output::BlameReason::AlteredBytes),
+    );
+    cluster.want(ranks[4]);
+    cluster.pass(Duration::from_secs(15));
+    assert_eq!(cluster.reads().len(), 1);
+}
