@@ -5,6 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::grants::SourceRules;
+use super::leases::LEASE_PATIENCE;
 use super::table::{MAX_REGISTRANTS, Role, Table};
 use crate::context::Context;
 use crate::message::{Extent, Outcome};
@@ -210,7 +211,7 @@ impl Table {
             .leases
             .out
             .iter()
-            .filter(|(_, out)| cx.now >= out.expires())
+            .filter(|(_, out)| cx.now.saturating_since(out.reported) >= LEASE_PATIENCE)
             .map(|(id, out)| (*id, out.holder))
             .collect();
         let any = !silent.is_empty();

@@ -14,8 +14,6 @@ use crate::meta::{Meta, SourceFailure};
 
 /// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
-/// One that another home told of has so long until its holder speaks here: it has to find this home first.
-const HEARSAY_PATIENCE: Duration = Duration::from_secs(3);
 /// For this long a failure also answers those who come after it: they asked at the same moment.
 const FAILURE_TTL: Duration = Duration::from_secs(2);
 
@@ -29,18 +27,6 @@ pub(super) struct Out {
     pub(super) reported: Now,
     /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
     pub(super) hearsay: bool,
-}
-
-impl Out {
-    /// When its rest goes to somebody else unless its holder speaks.
-    pub(super) fn expires(&self) -> Now {
-        let patience = if self.hearsay {
-            HEARSAY_PATIENCE
-        } else {
-            LEASE_PATIENCE
-        };
-        self.reported + patience
-    }
 }
 
 /// What a table knows of its source.
@@ -303,7 +289,11 @@ impl Leases {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Now> {
-        let silent = self.out.values().map(Out::expires).min();
+        let silent = self
+            .out
+            .values()
+            .map(|out| out.reported + LEASE_PATIENCE)
+            .min();
         let paused = self.not_before.filter(|_| self.has_work());
         [silent, paused].into_iter().flatten().min()
     }
@@ -394,12 +384,5 @@ mod tests {
             "anything is better than nothing"
         );
         assert!(!early.is_behind(NOW, &Leases::new().copy(NOW)));
-    }
-
-    #[test]
-    fn a_lease_from_hearsay_waits_for_its_reader_to_come() {
-        let mut here = Leases::new();
-        here.adopt(NOW, leases(200..300, Some(150..200)).copy(NOW));
-        assert_eq!(here.poll_timeout(), Some(NOW + HEARSAY_PATIENCE));
     }
 }
