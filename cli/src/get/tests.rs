@@ -198,25 +198,6 @@ async fn a_download_goes_on_when_its_node_dies() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_restarts_is_waited_for() {
-    let mut host = Host::new();
-    let get = host.get(&[]);
-    let node = host.asked().await;
-    node.send(host.started()).unwrap();
-    node.send(progress(0..5)).unwrap();
-    // Long enough for its client to have asked what it is.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    host.node.abort();
-    drop(node);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    (host.node, host.downloads) = start(&host.folder);
-    let node = host.asked().await;
-    node.send(host.started()).unwrap();
-    node.send(done()).unwrap();
-    assert_eq!(exit_of(get.await.unwrap()), Exit::Ok);
-}
-
-#[tokio::test]
 async fn a_node_that_gives_way_is_followed_by_the_next() {
     let mut host = Host::new();
     let get = host.get(&[]);
