@@ -142,7 +142,8 @@ pub enum SourceFailure {
         /// In words for the user.
         what: String,
     },
-    /// A certificate that is not trusted, a redirect loop, an answer that makes no sense: a further try will not help.
+    /// A certificate that is not trusted, a redirect loop, an answer that makes no sense: a further try of this host will
+    /// not help; another's may.
     #[error("{what}")]
     Final {
         /// In words for the user.
@@ -154,6 +155,11 @@ pub enum SourceFailure {
 }
 
 impl SourceFailure {
+    /// Whether it is a no to one reader, which says nothing about others.
+    pub(crate) const fn is_readers_own(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Final { .. })
+    }
+
     /// Whether its words are few and of one line: others print them.
     pub(crate) fn is_sound(&self) -> bool {
         match self {

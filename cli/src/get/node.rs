@@ -185,3 +185,31 @@ impl Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{options, request, tests};
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    /// Who may use the folder itself goes on without a wait; what is done for others does not depend on who runs this.
+    #[tokio::test]
+    async fn another_users_daemon_that_restarts_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().display().to_string();
+        let words = ["dfnode", "get", "http://source/file", "--data", &data];
+        let Command::Get(args) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("a get")
+        };
+        let request = request::build(&args, &options(&args).unwrap()).unwrap();
+        let mut finder = NodeFinder::new(args.node);
+        finder.had_daemon = true;
+        let begins = tokio::spawn(async move { finder.begin(&request).await });
+        sleep(LOOK_AGAIN * 6).await;
+        let (_node, _asked) = tests::start(&folder);
+        let doing = begins.await.unwrap();
+        assert!(matches!(doing, Ok(Doing::Daemon(_))), "{doing:?}");
+    }
+}

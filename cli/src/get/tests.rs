@@ -135,7 +135,7 @@ impl Host {
     }
 }
 
-fn start(folder: &TempDir) -> (JoinHandle<()>, mpsc::Receiver<DownloadSender>) {
+pub(super) fn start(folder: &TempDir) -> (JoinHandle<()>, mpsc::Receiver<DownloadSender>) {
     let (downloads, asked) = mpsc::channel(8);
     let listener = ControlListener::bind(&folder.path().join(SOCKET_NAME)).unwrap();
     let served = serve(

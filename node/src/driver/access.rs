@@ -7,7 +7,7 @@ use dfnode_tracker::{Extent, Meta, SourceFailure, TaskId, Tracker as _, VersionI
 use tracing::{debug, info};
 
 use super::credentials::task_of;
-use super::pump::Gate;
+use super::news::Gate;
 use super::source_reads::{for_source, is_same};
 use super::tasks::{PROOF_AGE, PROOF_AGE_SOURCE_DOWN, is_no};
 use super::{Driver, Parts, Report, possession};

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use url::Url;
 
-use super::pump::{Ready, same_kind};
+use super::news::Ready;
+use super::pump::same_kind;
 use super::tasks::{Entry, FileState};
 use super::{Driver, Parts, Report};
 use crate::ambient::unix_millis;

@@ -18,6 +18,7 @@ mod files;
 mod generation;
 mod gossip_io;
 mod links;
+mod news;
 mod outputs;
 mod parked;
 mod parts;

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::credentials::Credential;
-use super::pump::{Gate, News, same_kind};
+use super::news::{Gate, News};
+use super::pump::same_kind;
 use crate::ambient::unix_millis;
 use crate::get::{ContentName, GetRequest, SourcePolicy};
 use crate::limits::Limiter;

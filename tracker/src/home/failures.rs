@@ -89,18 +89,9 @@ impl Table {
         if let Some(known) = self.registrants.get_mut(&from) {
             known.can_read = false;
         }
-        let is_verdict = |failure: &SourceFailure| {
-            matches!(
-                failure,
-                SourceFailure::Refused { .. } | SourceFailure::Final { .. }
-            )
-        };
         // What was wrong before the source answered is of no interest any more.
-        if !self
-            .leases
-            .failure()
-            .is_some_and(|known| is_verdict(&known))
-        {
+        let known = self.leases.failed.as_ref();
+        if !known.is_some_and(|(known, _)| known.is_readers_own()) {
             self.leases.failed = Some((failure.clone(), Now::from_micros(0)));
         }
         self.fail_if_hopeless(cx);
@@ -192,7 +183,7 @@ impl Table {
                 .to_owned(),
         };
         match self.leases.failure() {
-            Some(failure @ (SourceFailure::Refused { .. } | SourceFailure::Final { .. })) => {
+            Some(failure) if failure.is_readers_own() => {
                 // The source said no to these callers: whoever comes next may show other credentials.
                 self.tell_failed(cx, &failure);
                 self.leases.failed = None;

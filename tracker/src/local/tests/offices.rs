@@ -28,6 +28,12 @@ fn register(task: TaskId, wants: bool) -> Register {
     }
 }
 
+/// More tasks than a home has room for.
+fn too_many() -> impl Iterator<Item = TaskId> {
+    let id = |number: u32| TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    (0..4200).map(id)
+}
+
 /// How often somebody was granted a lease or told of peers by this home, since `said` was cleared.
 fn welcomes(cluster: &Cluster, home: usize) -> usize {
     let by_home = cluster.said.iter().filter(|(_, from, _, message)| {
@@ -142,8 +148,7 @@ fn a_full_home_makes_place_for_who_wants_something() {
         authority: None,
         public: true,
     };
-    for number in 0_u32..4200 {
-        let id = TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    for id in too_many() {
         let meta = Meta::of(&head, [1; 32]).expect("a small file");
         let have = crate::blocks::BlockSet::all(1);
         let now = cluster.now;
@@ -159,8 +164,7 @@ fn a_full_home_makes_place_for_who_wants_something() {
 fn a_rank_without_room_is_passed_over() {
     let mut cluster = Cluster::new(6);
     let ranks = cluster.by_rank();
-    for number in 0_u32..4200 {
-        let id = TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    for id in too_many() {
         let (now, asker) = (cluster.now, cluster.peer(ranks[3]));
         let wish = register(id, true);
         cluster.nodes[ranks[0]]
