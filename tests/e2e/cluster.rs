@@ -241,6 +241,15 @@ impl<'lab> Node<'lab> {
         command
     }
 
+    /// The same for a user whose configuration names the cluster, as the node's does: who finds no node joins it.
+    pub(crate) fn get_as_member(&self, url: &str, output: &Path) -> Command {
+        let mut command = self.get_command(url, output);
+        let run = self.options.run.windows(2);
+        let named = run.filter(|pair| ["--cluster-key", "--join"].contains(&pair[0].as_str()));
+        command.args(named.flatten());
+        command
+    }
+
     /// Removes a file from the node's cache.
     pub(crate) fn forget(&self, url: &str) {
         assert!(self.command(&["rm", url]).status().unwrap().success());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfnode_gossip::{Now, PeerId};
+use dfnode_gossip::{Member, Now, PeerId};
 use dfnode_tracker::{LinkState, Message, PeerRef, wire};
 use tracing::{debug, info};
 
@@ -32,6 +32,8 @@ pub(super) struct Links {
 struct Up {
     link: Link,
     last_word: Now,
+    /// Which of its peer's processes gossip knew when it came up.
+    generation: Option<u64>,
 }
 
 impl Links {
@@ -55,6 +57,17 @@ impl Links {
         if let Some(up) = self.up.get_mut(peer) {
             up.last_word = now;
         }
+    }
+
+    /// Whether a member is another process now, elsewhere than at the end of its link. One that came back to the same
+    /// address says itself that it knows nothing of the link.
+    fn is_outlived(&mut self, member: &Member) -> bool {
+        let Some(up) = self.up.get_mut(&member.peer) else {
+            return false;
+        };
+        let known = up.generation.replace(member.generation);
+        let is_another = known.is_some_and(|known| known < member.generation);
+        is_another && !member.addrs.contains(&up.link.remote())
     }
 
     fn idle(&self, now: Now) -> Vec<PeerId> {
@@ -185,11 +198,13 @@ impl Driver {
         for message in self.links.waiting.remove(&peer).unwrap_or_default() {
             let _ = link.try_send(message);
         }
+        let generation = self.gossip.member(&peer).map(|member| member.generation);
         self.links.up.insert(
             peer,
             Up {
                 link,
                 last_word: now,
+                generation,
             },
         );
         self.tracker.handle_link(now, peer, LinkState::Up);
@@ -200,6 +215,14 @@ impl Driver {
         if self.links.up.remove(&peer).is_some() {
             debug!(peer = %peer.short(), "link down");
             self.tracker.handle_link(now, peer, LinkState::Down);
+        }
+    }
+
+    /// A link to a process that died without a word swallows what its successor asks for, until the silence is noticed.
+    pub(super) fn close_outlived(&mut self, member: &Member) {
+        if self.links.is_outlived(member) {
+            info!(peer = %member.peer.short(), addrs = ?member.addrs, "the peer began anew elsewhere; closing its link");
+            self.parts.transport.close(&member.peer, Close::Silent);
         }
     }
 

@@ -7,13 +7,14 @@ use bytes::{Bytes, BytesMut};
 use dfnode_gossip::Now;
 use dfnode_tracker::BlockDigest;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::arrival::{Arrival, Arrivals, Share};
 use super::block_header::{BlockHeader, HEADER_BYTES, HeaderError};
 use super::close::Close;
-use super::endpoint::MAX_BLOCK_STREAMS;
+use super::endpoint::{CONNECTION_WINDOW_BYTES, MAX_BLOCK_STREAMS};
 use super::link::Link;
 use crate::ambient::Clock;
 
@@ -56,38 +57,70 @@ impl Drop for ResetOnDrop {
     }
 }
 
-/// Numbers a link's blocks, so that they leave in their order.
+/// What of a link's window blocks may fill; the rest is kept for messages.
+///
+/// QUIC's windows count what was written, not what was sent: once blocks have filled one, a message would wait until
+/// enough of them is acknowledged (seconds on a busy link), whatever its priority.
+const BLOCK_WINDOW_BYTES: u32 = CONNECTION_WINDOW_BYTES / 4 * 3;
+const WINDOW_UNIT_BYTES: u32 = 1024;
+
+/// A link's blocks on their way out: they leave in their order.
 ///
 /// Side by side, all would be complete only at the end; one after the other, the first can travel on long before
 /// the last. QUIC's own way to this (no fairness among streams) would let messages wait as well.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(AtomicU32);
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    turn: AtomicU32,
+    room: Semaphore,
+}
 
-impl Turns {
+impl Default for Outbox {
+    fn default() -> Self {
+        let units = BLOCK_WINDOW_BYTES / WINDOW_UNIT_BYTES;
+        Self {
+            turn: AtomicU32::new(0),
+            room: Semaphore::new(units as usize),
+        }
+    }
+}
+
+impl Outbox {
     /// A lower priority than all before; it starts over after a billion blocks.
     fn next_priority(&self) -> i32 {
-        let turn = self.0.fetch_add(1, Ordering::Relaxed) % (1 << 30);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (1 << 30);
         -i32::try_from(turn).unwrap_or(i32::MAX)
+    }
+
+    /// Room for a block until it is acknowledged, in the order of asking.
+    async fn room_for(&self, header: &BlockHeader) -> Result<SemaphorePermit<'_>, SendBlockError> {
+        // One unit more for the header.
+        let units = header.length.div_ceil(WINDOW_UNIT_BYTES).saturating_add(1);
+        let room = self.room.acquire_many(units).await;
+        room.map_err(|_| SendBlockError::Closed)
     }
 }
 
 /// Sends one block; resolves when the receiver's transport has all of it.
 pub(crate) async fn send(
     connection: &Connection,
-    turns: &Turns,
+    outbox: &Outbox,
     header: BlockHeader,
     body: Bytes,
 ) -> Result<(), SendBlockError> {
     if body.len() != header.length as usize {
         return Err(SendBlockError::WrongLength);
     }
+    let _room = tokio::select! {
+        room = outbox.room_for(&header) => room?,
+        _ = connection.closed() => return Err(SendBlockError::Closed),
+    };
     let stream = connection
         .open_uni()
         .await
         .map_err(|_| SendBlockError::Closed)?;
     let mut stream = ResetOnDrop(stream);
     // Fails only for a closed stream, which the next write tells as well.
-    let _ = stream.0.set_priority(turns.next_priority());
+    let _ = stream.0.set_priority(outbox.next_priority());
     let mut chunks = [Bytes::copy_from_slice(&header.encode()), body];
     stream
         .0
@@ -350,7 +383,32 @@ impl Drop for Entry<'_> {
 
 #[cfg(test)]
 mod tests {
+    use dfnode_tracker::{BlockIndex, MAX_BLOCK_BYTES, TaskId, VersionId};
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn blocks_leave_a_part_of_the_window_to_messages() {
+        let outbox = Outbox::default();
+        let header = BlockHeader {
+            task: TaskId::from_bytes([1; 32]),
+            version: VersionId::from_bytes([2; 32]),
+            block: BlockIndex(0),
+            length: MAX_BLOCK_BYTES,
+        };
+        let mut held = Vec::new();
+        while let Some(room) = outbox.room_for(&header).now_or_never() {
+            held.push(room.unwrap());
+        }
+        let held_bytes = held.len() * MAX_BLOCK_BYTES as usize;
+        assert!(
+            (1..=BLOCK_WINDOW_BYTES as usize).contains(&held_bytes),
+            "{held_bytes}"
+        );
+        held.pop();
+        assert!(outbox.room_for(&header).now_or_never().is_some());
+    }
 
     #[test]
     fn a_body_is_hashed_as_a_whole_whatever_its_pieces() {

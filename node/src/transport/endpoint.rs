@@ -29,12 +29,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The largest block plus its header, so that no block ever waits for credit in its middle.
 const STREAM_WINDOW_BYTES: u32 = dfnode_tracker::MAX_BLOCK_BYTES + 64 * 1024;
-/// 1 Gbit/s at a round trip of 60 ms; also what a peer can make us hold unread.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// 1 Gbit/s at a round trip of 70 ms, and a quarter for messages beside the blocks; also what a peer can make us hold
+/// unread.
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 12 * 1024 * 1024;
 /// The same before admission, which takes some hundred bytes.
 pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 * 1024;
-/// Bytes below the scheduler, which can no longer take them back: 1 Gbit/s at a round trip of 16 ms.
-const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+/// What may be written and not acknowledged: as much as the peer lets in.
+const SEND_WINDOW_BYTES: u64 = CONNECTION_WINDOW_BYTES as u64;
 
 /// A guess for the first packets, in place of the internet's 333 ms: a lost first packet is repeated after
 /// three times this.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::{Admitted, StartId};
 use super::arrival::{Arrival, Arrivals};
 use super::block_header::BlockHeader;
-use super::block_stream::{self, Receiving, SendBlockError, Turns};
+use super::block_stream::{self, Outbox, Receiving, SendBlockError};
 use super::close::Close;
 use super::control::{self, Queue, SendMessageError};
 use super::demux::canonical;
@@ -33,7 +33,7 @@ struct Inner {
     connection: Connection,
     queue: Queue,
     receiving: Receiving,
-    turns: Turns,
+    outbox: Outbox,
     /// Cancelled once `LinkDown` was told.
     ended: CancellationToken,
 }
@@ -63,7 +63,7 @@ impl Link {
             connection,
             queue,
             receiving: Receiving::default(),
-            turns: Turns::default(),
+            outbox: Outbox::default(),
             ended: CancellationToken::new(),
         }));
         let streams = Streams {
@@ -131,7 +131,7 @@ impl Link {
     ///
     /// Dropping the future takes the block back: the receiver sees `BlockLost`, unless all of it was there.
     pub async fn send_block(&self, header: BlockHeader, body: Bytes) -> Result<(), SendBlockError> {
-        block_stream::send(&self.0.connection, &self.0.turns, header, body).await
+        block_stream::send(&self.0.connection, &self.0.outbox, header, body).await
     }
 
     /// Opens a push/pull with its first frame and waits for the answer.

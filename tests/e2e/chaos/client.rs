@@ -58,7 +58,7 @@ fn download(world: &World<'_>, place: usize, file: &Published, dice: &mut Dice, 
     let mut command = if by_proxy {
         curl(host.command("curl"), &file.url, &output)
     } else {
-        lock(&world.nodes[place]).get_command(&file.url, &output)
+        lock(&world.nodes[place]).get_as_member(&file.url, &output)
     };
     let log = host.dir().join("client.log");
     let _ = fs::remove_file(&log);

@@ -14,6 +14,8 @@ use crate::meta::{Meta, SourceFailure};
 
 /// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// Leases that others told of, beyond which no more are noted.
+const MAX_TOLD: usize = 64;
 /// For this long a failure also answers those who come after it: they asked at the same moment.
 const FAILURE_TTL: Duration = Duration::from_secs(2);
 
@@ -133,6 +135,24 @@ impl Leases {
         }
     }
 
+    /// Another home's late word, while leases are granted here: what it leased, or what was read, need not be leased.
+    pub(super) fn hear(&mut self, now: Now, copy: TableCopy) {
+        let version = |meta: &Option<Meta>| meta.as_ref().map(|meta| meta.version);
+        if copy.meta.is_none() || version(&copy.meta) != version(&self.meta) {
+            return;
+        }
+        let left = copy.unread.unpack(None).unwrap_or_default();
+        let read: BlockSet = self.unread.minus(&left).collect();
+        self.unread.subtract(&read);
+        for (holder, lease, read_to) in copy.leases {
+            if self.out.len() < MAX_TOLD && !self.out.contains_key(&lease.id) {
+                let id = lease.id;
+                self.enter_lease(now, holder, lease, read_to);
+                self.out.entry(id).and_modify(|out| out.hearsay = true);
+            }
+        }
+    }
+
     pub(super) fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
         let run = match &lease.extent {
             Extent::Probe | Extent::Validate { .. } => 0..0,
@@ -189,7 +209,7 @@ impl Leases {
             }
             let run = out.run.clone();
             self.unread.remove_run(run);
-        } else if self.out.len() < 64 {
+        } else if self.out.len() < MAX_TOLD {
             let start = match &lease.extent {
                 Extent::Blocks { run, .. } => run.start,
                 Extent::Probe | Extent::Validate { .. } => 0,
@@ -347,7 +367,10 @@ mod tests {
     fn meta() -> Meta {
         let head = SourceHead {
             length: Some(100_000_000),
-            validators: Validators::default(),
+            validators: Validators {
+                etag: Some("\"1\"".to_owned()),
+                ..Validators::default()
+            },
             ranges: true,
             digest: None,
             authority: None,
@@ -356,11 +379,16 @@ mod tests {
         Meta::of(&head, [1; 32]).expect("a small file")
     }
 
+    fn set(run: Range<u32>) -> BlockSet {
+        let mut set = BlockSet::new();
+        set.insert_run(run);
+        set
+    }
+
     fn leases(unread: Range<u32>, read: Option<Range<u32>>) -> Leases {
         let mut leases = Leases::new();
         leases.adopt_meta(NOW, meta(), 0);
-        leases.unread = BlockSet::new();
-        leases.unread.insert_run(unread);
+        leases.unread = set(unread);
         if let Some(run) = read {
             let extent = Extent::Blocks {
                 meta: meta(),
@@ -384,5 +412,20 @@ mod tests {
             "anything is better than nothing"
         );
         assert!(!early.is_behind(NOW, &Leases::new().copy(NOW)));
+    }
+
+    #[test]
+    fn what_another_home_leased_is_not_leased_again_however_late_it_says_so() {
+        let mut here = leases(0..300, None);
+        let elsewhere = leases(200..300, Some(150..200));
+        here.hear(NOW, elsewhere.copy(NOW));
+        assert_eq!(here.unread.runs(), set(200..300).runs());
+        assert_eq!(here.out.len(), 1);
+        here.note_ended(&PeerId::from_bytes([1; 32]), &[]);
+        assert_eq!(
+            here.unread.runs(),
+            set(150..300).runs(),
+            "its reader knows better"
+        );
     }
 }

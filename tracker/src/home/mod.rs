@@ -32,12 +32,6 @@ const MAX_TABLES: usize = 4096;
 /// What all tables' sets of blocks may take. A few bytes from a peer can stand for all blocks of a file of terabytes.
 /// Beyond, no table is begun, and what registrants hold is not noted: they are served and not named as holders.
 pub(crate) const MAX_TABLE_BYTES: usize = 256 << 20;
-/// How long the other ranks have to answer before the first grant.
-const RANKS_PATIENCE: Duration = Duration::from_millis(150);
-/// How long rank 1 has to answer a lower rank that was asked in its place.
-const FIRST_RANK_PATIENCE: Duration = Duration::from_millis(300);
-/// How long a successor waits for registrants before it grants.
-const SUCCESSION: Duration = Duration::from_secs(1);
 /// A table of which nobody spoke for this long is forgotten; holders register every five minutes.
 const TABLE_TTL: Duration = Duration::from_mins(15);
 
@@ -93,7 +87,7 @@ impl Homes {
             .entry(register.task)
             .or_insert_with(|| Table::new(register.task, cx.now));
         table.doubt_successor(cx);
-        Self::take_office(cx, table, false);
+        table.take_office(cx);
         table.register(cx, self.rules, from, register, holders);
     }
 
@@ -104,7 +98,7 @@ impl Homes {
                 .tables
                 .entry(task)
                 .or_insert_with(|| Table::new(task, cx.now));
-            Self::take_office(cx, table, true);
+            table.act_alone();
         }
     }
 
@@ -117,46 +111,6 @@ impl Homes {
         {
             table.hand_over(cx, first);
         }
-    }
-
-    /// Finds out whether this node is to act for the task, if it does not do so already.
-    fn take_office(cx: &mut Context<'_>, table: &mut Table, alone: bool) {
-        if alone && !table.acts() {
-            table.role = Role::Granting;
-        }
-        if !matches!(table.role, Role::Idle | Role::Backup) {
-            return;
-        }
-        let ranks = cx.homes(&table.task);
-        let me = cx.view.me();
-        let request = cx.chance.next() | 1;
-        let (asked, patience): (Vec<PeerId>, _) = if ranks.first() == Some(&me) {
-            (ranks.into_iter().skip(1).collect(), RANKS_PATIENCE)
-        } else {
-            // Any better rank that lives acts before this one, or knows who does.
-            let better = ranks.into_iter().take_while(|rank| *rank != me);
-            (better.collect(), FIRST_RANK_PATIENCE)
-        };
-        let as_first = cx.homes(&table.task).first() == Some(&me);
-        if asked.is_empty() {
-            table.role = Role::Granting;
-            return;
-        }
-        for rank in &asked {
-            cx.send(
-                *rank,
-                Message::HomeProbe(HomeProbe {
-                    task: table.task,
-                    request,
-                }),
-            );
-        }
-        table.role = Role::Asking {
-            request,
-            waiting: asked.into_iter().collect(),
-            until: cx.now + patience,
-            as_first,
-        };
     }
 
     pub(crate) fn handle_report(

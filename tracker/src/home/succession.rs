@@ -9,8 +9,16 @@ use super::table::{Role, Table};
 use super::zones::Zones;
 use crate::context::Context;
 use crate::ids::TaskId;
-use crate::message::{HomeState, Message, Outcome, TableCopy};
+use crate::message::{HomeProbe, HomeState, Message, Outcome, TableCopy};
 
+/// How long the other ranks have to answer before the first grant.
+const RANKS_PATIENCE: Duration = Duration::from_millis(150);
+/// How long rank 1 has to answer a lower rank that was asked in its place.
+const FIRST_RANK_PATIENCE: Duration = Duration::from_millis(300);
+/// How long a successor waits for registrants before it grants.
+const SUCCESSION: Duration = Duration::from_secs(1);
+/// Who grants in a better rank's place asks so often whether that one answers again: two homes grant all twice.
+const LOOK_UP_PERIOD: Duration = Duration::from_secs(1);
 /// For so long registrants are shown to a better rank that spoke, before it is asked again.
 const HANDED_OVER: Duration = Duration::from_secs(1);
 
@@ -37,33 +45,127 @@ impl Table {
         from: PeerId,
         state: HomeState,
     ) {
-        let Role::Asking {
-            request,
-            waiting,
-            as_first,
-            ..
-        } = &mut self.role
-        else {
+        if self.asked != state.request {
             return;
+        }
+        if is_better(cx, &self.task, &from) {
+            // It lives: whoever came here is shown the way. What was granted here, registrants tell there.
+            if self.acts() {
+                self.hand_over(cx, from);
+            }
+            return;
+        }
+        let copy = state.table;
+        match &mut self.role {
+            Role::Asking { waiting, .. } => {
+                if !waiting.remove(&from) {
+                    return;
+                }
+                let done = waiting.is_empty();
+                if let Some(copy) = copy
+                    && self.leases.is_behind(cx.now, &copy)
+                {
+                    self.adopt(cx.now, copy);
+                    // Who registered meanwhile said what it holds.
+                    self.keep_held();
+                }
+                if done {
+                    self.begin_granting(cx, rules);
+                }
+            }
+            Role::Granting => {
+                // Late, but what was leased there before would be leased a second time.
+                if let Some(copy) = copy {
+                    self.leases.hear(cx.now, copy);
+                }
+            }
+            Role::Heir { .. } | Role::Idle | Role::Backup | Role::HandedOver { .. } => {}
+        }
+    }
+
+    /// Finds out whether this node is to act for the task, if it does not do so already.
+    pub(super) fn take_office(&mut self, cx: &mut Context<'_>) {
+        if !matches!(self.role, Role::Idle | Role::Backup) {
+            return;
+        }
+        let better = better_ranks(cx, &self.task);
+        let as_first = better.is_empty();
+        let (asked, patience) = if as_first {
+            let others = cx.homes(&self.task).into_iter().skip(1);
+            (others.collect(), RANKS_PATIENCE)
+        } else {
+            // Any better rank that lives acts before this one, or knows who does.
+            (better, FIRST_RANK_PATIENCE)
         };
-        if *request != state.request || !waiting.remove(&from) {
+        if asked.is_empty() {
+            self.role = Role::Granting;
             return;
         }
-        let (done, as_first) = (waiting.is_empty(), *as_first);
-        if !as_first {
-            // Rank 1 lives: whoever came here is shown the way.
-            self.hand_over(cx, from);
-            return;
+        self.ask(cx, &asked);
+        self.role = Role::Asking {
+            waiting: asked.into_iter().collect(),
+            until: cx.now + patience,
+            as_first,
+        };
+    }
+
+    /// No rank answers this node: it grants to itself.
+    pub(super) fn act_alone(&mut self) {
+        if !self.acts() {
+            self.role = Role::Granting;
+            // The registration looks up the ranks by itself.
+            self.look_up = None;
         }
-        if let Some(copy) = state.table
-            && self.leases.is_behind(cx.now, &copy)
-        {
-            self.adopt(cx.now, copy);
-            // Who registered meanwhile said what it holds.
-            self.keep_held();
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>, ranks: &[PeerId]) {
+        self.asked = cx.chance.next() | 1;
+        for rank in ranks {
+            cx.send(
+                *rank,
+                Message::HomeProbe(HomeProbe {
+                    task: self.task,
+                    request: self.asked,
+                }),
+            );
         }
-        if done {
-            self.begin_granting(cx, rules);
+    }
+
+    /// What is due in the office that this node holds.
+    pub(super) fn serve_office(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        match self.role {
+            Role::Asking {
+                until, as_first, ..
+            } if cx.now >= until => {
+                if as_first {
+                    self.begin_granting(cx, rules);
+                } else {
+                    self.role = Role::Heir {
+                        until: cx.now + SUCCESSION,
+                    };
+                }
+            }
+            Role::Heir { until } if cx.now >= until => self.begin_granting(cx, rules),
+            Role::Granting => {
+                if self.look_up.is_some_and(|at| cx.now >= at) {
+                    self.look_up_better(cx);
+                }
+                self.expire_leases(cx, rules);
+            }
+            Role::Asking { .. }
+            | Role::Heir { .. }
+            | Role::Idle
+            | Role::Backup
+            | Role::HandedOver { .. } => {}
+        }
+    }
+
+    /// Asks the better ranks, if there are any, whether they live.
+    fn look_up_better(&mut self, cx: &mut Context<'_>) {
+        let better = better_ranks(cx, &self.task);
+        self.look_up = (!better.is_empty()).then(|| cx.now + LOOK_UP_PERIOD);
+        if !better.is_empty() {
+            self.ask(cx, &better);
         }
     }
 
@@ -114,6 +216,7 @@ impl Table {
 
     pub(super) fn begin_granting(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         self.role = Role::Granting;
+        self.look_up_better(cx);
         self.leases.touch_all(cx.now);
         for peer in self.registrants.wanting() {
             let lease = self.next_lease(cx, rules, peer);
@@ -143,10 +246,14 @@ impl Table {
     }
 }
 
+/// The homes of a task that are better than this node: all of them, if it is none.
+fn better_ranks(cx: &Context<'_>, task: &TaskId) -> Vec<PeerId> {
+    let me = cx.view.me();
+    let ranks = cx.homes(task).into_iter();
+    ranks.take_while(|rank| *rank != me).collect()
+}
+
 /// Whether another is a better home for a task than this node.
 pub(super) fn is_better(cx: &Context<'_>, task: &TaskId, other: &PeerId) -> bool {
-    let ranks = cx.homes(task);
-    let place = |peer: &PeerId| ranks.iter().position(|rank| rank == peer);
-    let me = place(&cx.view.me()).unwrap_or(ranks.len());
-    place(other).is_some_and(|theirs| theirs < me)
+    better_ranks(cx, task).contains(other)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::SUCCESSION;
 use super::grants::SourceRules;
 use super::leases::Leases;
 use super::registrants::{Registrants, some_of};
@@ -33,7 +32,6 @@ pub(super) enum Role {
     Backup,
     /// It asks the other ranks before it acts.
     Asking {
-        request: u64,
         waiting: BTreeSet<PeerId>,
         until: Now,
         /// Whether it believes itself rank 1.
@@ -51,6 +49,10 @@ pub(super) enum Role {
 pub(super) struct Table {
     pub(super) task: TaskId,
     pub(super) role: Role,
+    /// Under which number other ranks were asked last; a late answer counts too.
+    pub(super) asked: u64,
+    /// When a better rank is asked next whether it answers again, while this node grants in its place.
+    pub(super) look_up: Option<Now>,
     pub(super) registrants: Registrants,
     pub(super) zones: Zones,
     pub(super) leases: Leases,
@@ -69,6 +71,8 @@ impl Table {
         Self {
             task,
             role: Role::Idle,
+            asked: 0,
+            look_up: None,
             registrants: Registrants::default(),
             zones: Zones::default(),
             leases: Leases::new(),
@@ -342,7 +346,10 @@ impl Table {
     pub(super) fn poll_timeout(&self) -> Option<Now> {
         let office = match &self.role {
             Role::Asking { until, .. } | Role::Heir { until } => Some(*until),
-            Role::Granting => self.leases.poll_timeout(),
+            Role::Granting => [self.leases.poll_timeout(), self.look_up]
+                .into_iter()
+                .flatten()
+                .min(),
             Role::Idle | Role::Backup | Role::HandedOver { .. } => None,
         };
         [office, self.census_until, self.copy_at]
@@ -352,26 +359,7 @@ impl Table {
     }
 
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
-        match self.role.clone() {
-            Role::Asking {
-                until, as_first, ..
-            } if cx.now >= until => {
-                if as_first {
-                    self.begin_granting(cx, rules);
-                } else {
-                    self.role = Role::Heir {
-                        until: cx.now + SUCCESSION,
-                    };
-                }
-            }
-            Role::Heir { until } if cx.now >= until => self.begin_granting(cx, rules),
-            Role::Granting => self.expire_leases(cx, rules),
-            Role::Asking { .. }
-            | Role::Heir { .. }
-            | Role::Idle
-            | Role::Backup
-            | Role::HandedOver { .. } => {}
-        }
+        self.serve_office(cx, rules);
         if self.census_until.is_some_and(|at| cx.now >= at) {
             self.end_census(cx, rules);
         }

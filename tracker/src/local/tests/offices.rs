@@ -69,6 +69,28 @@ fn a_second_home_that_once_saw_the_first_alive_still_succeeds_it_at_once() {
 }
 
 #[test]
+fn a_first_home_that_was_silent_for_a_moment_has_its_office_back() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.pass(Duration::from_secs(1));
+    cluster.dead.insert(ranks[0]);
+    cluster.pass(Duration::from_secs(4));
+    assert_eq!(cluster.nodes[ranks[1]].acting_homes(), 1);
+    cluster.dead.clear();
+    cluster.said.clear();
+    cluster.pass(Duration::from_secs(2));
+    assert_eq!(
+        cluster.nodes[ranks[1]].acting_homes(),
+        0,
+        "two homes would have all read twice"
+    );
+    assert!(welcomes(&cluster, ranks[0]) > 0);
+    assert_eq!(cluster.reads().len(), 1, "the reader reads on");
+}
+
+#[test]
 fn a_home_that_forgot_a_task_does_not_stop_its_reader() {
     let mut cluster = Cluster::new(6);
     let ranks = cluster.by_rank();
