@@ -1,6 +1,6 @@
 //! What every part of the tracker shares while one input is handled.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use dfnode_gossip::{Now, PeerId};
 
@@ -46,7 +46,8 @@ impl Chance {
 pub(crate) struct Context<'a> {
     pub(crate) now: Now,
     pub(crate) view: &'a View,
-    pub(crate) links: &'a BTreeSet<PeerId>,
+    /// Open links, and when bytes of a block last came over each: those of all tasks stand in one line.
+    pub(crate) links: &'a BTreeMap<PeerId, Now>,
     pub(crate) isolated: &'a BTreeMap<PeerId, BlameReason>,
     /// Whether this node knows the cluster well enough to act as a home or to read a source.
     pub(crate) ready: bool,

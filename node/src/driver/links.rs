@@ -21,6 +21,11 @@ const MAX_WAITING_PEERS: usize = 256;
 /// A connection without a word for this long is closed; the next message opens it again.
 const LINK_IDLE: Duration = Duration::from_mins(2);
 
+/// A generation is the time of a start in milliseconds, and one more for each time that a living node had to speak up.
+const RENEWALS: u64 = 1000;
+/// Gossip tells of a member's new process within this time, mostly.
+const NEWS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What the driver knows of its connections.
 #[derive(Default)]
 pub(super) struct Links {
@@ -31,6 +36,7 @@ pub(super) struct Links {
 
 struct Up {
     link: Link,
+    since: Now,
     last_word: Now,
     /// Which of its peer's processes gossip knew when it came up.
     generation: Option<u64>,
@@ -59,15 +65,15 @@ impl Links {
         }
     }
 
-    /// Whether a member is another process now, elsewhere than at the end of its link. One that came back to the same
+    /// The link to a former process of a member, if that is another one now, elsewhere. One that came back to the same
     /// address says itself that it knows nothing of the link.
-    fn is_outlived(&mut self, member: &Member) -> bool {
-        let Some(up) = self.up.get_mut(&member.peer) else {
-            return false;
-        };
-        let known = up.generation.replace(member.generation);
-        let is_another = known.is_some_and(|known| known < member.generation);
-        is_another && !member.addrs.contains(&up.link.remote())
+    fn outlived(&mut self, now: Now, member: &Member) -> Option<&Link> {
+        let up = self.up.get_mut(&member.peer)?;
+        let known = up.generation.replace(member.generation)?;
+        let is_another = member.generation > known.saturating_add(RENEWALS);
+        // What is younger the new process may have opened itself, from an address that it does not tell.
+        let is_old = now - up.since >= NEWS_PATIENCE;
+        (is_another && is_old && !member.addrs.contains(&up.link.remote())).then_some(&up.link)
     }
 
     fn idle(&self, now: Now) -> Vec<PeerId> {
@@ -203,6 +209,7 @@ impl Driver {
             peer,
             Up {
                 link,
+                since: now,
                 last_word: now,
                 generation,
             },
@@ -219,10 +226,10 @@ impl Driver {
     }
 
     /// A link to a process that died without a word swallows what its successor asks for, until the silence is noticed.
-    pub(super) fn close_outlived(&mut self, member: &Member) {
-        if self.links.is_outlived(member) {
+    pub(super) fn close_outlived(&mut self, now: Now, member: &Member) {
+        if let Some(link) = self.links.outlived(now, member) {
             info!(peer = %member.peer.short(), addrs = ?member.addrs, "the peer began anew elsewhere; closing its link");
-            self.parts.transport.close(&member.peer, Close::Silent);
+            link.close(Close::Silent);
         }
     }
 

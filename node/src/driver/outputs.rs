@@ -30,7 +30,7 @@ impl Driver {
             }
             GossipOutput::Up(member) | GossipOutput::Changed(member) => {
                 debug!(peer = %member.peer.short(), addrs = ?member.addrs, "member");
-                self.close_outlived(&member);
+                self.close_outlived(now, &member);
                 self.tracker.handle_member(now, &MemberChange::Up(member));
             }
             GossipOutput::Down(peer) => {

@@ -127,8 +127,9 @@ pub struct Incoming {
 
 /// Bytes of blocks that may be in flight to the node's loop, over all links.
 const MAX_BLOCK_ROOM_BYTES: usize = 128 * 1024 * 1024;
-/// Those of one link.
-const MAX_LINK_ROOM_BYTES: usize = MAX_BLOCK_ROOM_BYTES / 4;
+/// Those of one link: all the blocks of the largest size that are asked of one peer at a time. Without room here they would
+/// lie in the link's window, and messages behind them.
+const MAX_LINK_ROOM_BYTES: usize = MAX_BLOCK_ROOM_BYTES / 2;
 /// Bytes of messages and push/pulls that may wait for the node's loop.
 const MAX_MESSAGE_ROOM_BYTES: usize = 64 * 1024 * 1024;
 const ROOM_UNIT_BYTES: u32 = 1024;

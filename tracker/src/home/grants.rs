@@ -162,6 +162,11 @@ impl Table {
         report: LeaseReport,
     ) {
         self.last_used = cx.now;
+        if let Role::HandedOver { to, .. } = self.role {
+            // Who missed the word of it would be at rest here while its lease is given to somebody else there.
+            self.tell(cx, from, 0, Outcome::Redirect { home: to });
+            return;
+        }
         if let Some(known) = self.registrants.get_mut(&from) {
             known.heard = cx.now;
             known.unspread = report.unspread;

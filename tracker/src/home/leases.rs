@@ -135,22 +135,37 @@ impl Leases {
         }
     }
 
-    /// Another home's late word, while leases are granted here: what it leased, or what was read, need not be leased.
-    pub(super) fn hear(&mut self, now: Now, copy: TableCopy) {
-        let version = |meta: &Option<Meta>| meta.as_ref().map(|meta| meta.version);
-        if copy.meta.is_none() || version(&copy.meta) != version(&self.meta) {
+    /// Another home's word while leases are granted here: what was read or is being read there need not be leased.
+    ///
+    /// `is_known`: who registered here says itself what it reads, and knows better.
+    pub(super) fn hear(&mut self, now: Now, copy: TableCopy, is_known: impl Fn(&PeerId) -> bool) {
+        let (Some(theirs), Some(mut left)) = (&copy.meta, copy.unread.unpack(None)) else {
+            return;
+        };
+        let Some(ours) = &self.meta else {
+            let out = std::mem::take(&mut self.out);
+            self.adopt(now, copy);
+            self.out.extend(out);
+            return;
+        };
+        if ours.version != theirs.version || ours.single {
             return;
         }
-        let left = copy.unread.unpack(None).unwrap_or_default();
-        let read: BlockSet = self.unread.minus(&left).collect();
-        self.unread.subtract(&read);
         for (holder, lease, read_to) in copy.leases {
-            if self.out.len() < MAX_TOLD && !self.out.contains_key(&lease.id) {
+            let Extent::Blocks { run, .. } = &lease.extent else {
+                continue;
+            };
+            let is_news = !is_known(&holder) && !self.out.contains_key(&lease.id);
+            if is_news && self.out.len() < MAX_TOLD {
                 let id = lease.id;
                 self.enter_lease(now, holder, lease, read_to);
                 self.out.entry(id).and_modify(|out| out.hearsay = true);
+            } else {
+                left.insert_run(read_to.max(run.start)..run.end.max(run.start));
             }
         }
+        let read: BlockSet = self.unread.minus(&left).collect();
+        self.unread.subtract(&read);
     }
 
     pub(super) fn enter_lease(&mut self, now: Now, holder: PeerId, lease: Lease, read_to: u32) {
@@ -418,7 +433,7 @@ mod tests {
     fn what_another_home_leased_is_not_leased_again_however_late_it_says_so() {
         let mut here = leases(0..300, None);
         let elsewhere = leases(200..300, Some(150..200));
-        here.hear(NOW, elsewhere.copy(NOW));
+        here.hear(NOW, elsewhere.copy(NOW), |_| false);
         assert_eq!(here.unread.runs(), set(200..300).runs());
         assert_eq!(here.out.len(), 1);
         here.note_ended(&PeerId::from_bytes([1; 32]), &[]);
@@ -426,6 +441,19 @@ mod tests {
             here.unread.runs(),
             set(150..300).runs(),
             "its reader knows better"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_its_holder_has_told_of_here_is_not_taken_from_hearsay() {
+        let mut here = leases(0..300, None);
+        let elsewhere = leases(200..300, Some(150..200));
+        here.hear(NOW, elsewhere.copy(NOW), |_| true);
+        assert!(here.out.is_empty());
+        assert_eq!(
+            here.unread.runs(),
+            set(150..300).runs(),
+            "it may not read on"
         );
     }
 }

@@ -109,7 +109,7 @@ impl Homes {
             && let Some(first) = first.filter(|first| *first != cx.view.me())
             && table.acts()
         {
-            table.hand_over(cx, first);
+            table.give_way(cx, first);
         }
     }
 
@@ -124,6 +124,7 @@ impl Homes {
             self.tables.remove(&report.task);
         }
         if let Some(table) = self.tables.get_mut(&report.task) {
+            table.doubt_successor(cx);
             table.report(cx, self.rules, from, report);
         } else {
             // This node has begun anew, or forgot: the reader says what it reads, and reads on.
@@ -144,8 +145,12 @@ impl Homes {
         }
     }
 
-    /// Another rank asks what this node holds of a task.
+    /// Another rank asks what this node holds of a task. One that could not be a home for it now keeps silent: the other
+    /// would give way, and nobody grant.
     pub(crate) fn handle_probe(&mut self, cx: &mut Context<'_>, from: PeerId, probe: &HomeProbe) {
+        if !cx.ready || !self.tables.contains_key(&probe.task) && !self.has_place() {
+            return;
+        }
         let copy = self
             .tables
             .get(&probe.task)
@@ -199,13 +204,7 @@ impl Homes {
     pub(crate) fn handle_new(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
         for table in self.tables.values_mut() {
             if table.acts() && cx.homes(&table.task).first() == Some(peer) {
-                let state = HomeState {
-                    task: table.task,
-                    request: 0,
-                    table: table.copy(cx.now),
-                };
-                cx.send(*peer, Message::HomeState(state));
-                table.hand_over(cx, *peer);
+                table.give_way(cx, *peer);
             }
         }
     }
@@ -242,6 +241,12 @@ impl Homes {
     /// What all tables' sets of blocks take.
     pub(crate) fn bytes(&self) -> usize {
         self.tables.values().map(Table::bytes).sum()
+    }
+
+    /// Whether there would be place for one more table, if somebody wanted blocks.
+    fn has_place(&self) -> bool {
+        let is_full = self.tables.len() >= MAX_TABLES || self.bytes() >= MAX_TABLE_BYTES;
+        !is_full || self.tables.values().any(Table::is_idle)
     }
 
     /// Whether there is place for one more table. For one who wants blocks, a table that nobody waits at makes way:

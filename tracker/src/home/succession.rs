@@ -49,38 +49,57 @@ impl Table {
             return;
         }
         if is_better(cx, &self.task, &from) {
-            // It lives: whoever came here is shown the way. What was granted here, registrants tell there.
             if self.acts() {
-                self.hand_over(cx, from);
+                self.give_way(cx, from);
             }
             return;
         }
-        let copy = state.table;
-        match &mut self.role {
-            Role::Asking { waiting, .. } => {
-                if !waiting.remove(&from) {
-                    return;
-                }
-                let done = waiting.is_empty();
-                if let Some(copy) = copy
+        if !self.waiting.remove(&from) {
+            return;
+        }
+        match self.role {
+            Role::Asking { as_first: true, .. } => {
+                if let Some(copy) = state.table
                     && self.leases.is_behind(cx.now, &copy)
                 {
                     self.adopt(cx.now, copy);
                     // Who registered meanwhile said what it holds.
                     self.keep_held();
                 }
-                if done {
+                if self.waiting.is_empty() {
                     self.begin_granting(cx, rules);
                 }
             }
             Role::Granting => {
-                // Late, but what was leased there before would be leased a second time.
-                if let Some(copy) = copy {
-                    self.leases.hear(cx.now, copy);
+                if let Some(copy) = state.table {
+                    self.hear(cx.now, copy);
                 }
             }
-            Role::Heir { .. } | Role::Idle | Role::Backup | Role::HandedOver { .. } => {}
+            Role::Asking { .. }
+            | Role::Heir { .. }
+            | Role::Idle
+            | Role::Backup
+            | Role::HandedOver { .. } => {}
         }
+    }
+
+    /// Another rank's word that comes while leases are granted here: what was leased there would be leased a second time.
+    fn hear(&mut self, now: Now, copy: TableCopy) {
+        let registrants = &self.registrants;
+        self.leases
+            .hear(now, copy, |holder| registrants.contains(holder));
+        self.keep_held();
+    }
+
+    /// A better rank lives: it is told what was granted here, and whoever came here is shown the way.
+    pub(super) fn give_way(&mut self, cx: &mut Context<'_>, to: PeerId) {
+        let state = HomeState {
+            task: self.task,
+            request: 0,
+            table: self.copy(cx.now),
+        };
+        cx.send(to, Message::HomeState(state));
+        self.hand_over(cx, to);
     }
 
     /// Finds out whether this node is to act for the task, if it does not do so already.
@@ -101,9 +120,9 @@ impl Table {
             self.role = Role::Granting;
             return;
         }
-        self.ask(cx, &asked);
+        self.asked = cx.chance.next() | 1;
+        self.ask(cx, asked);
         self.role = Role::Asking {
-            waiting: asked.into_iter().collect(),
             until: cx.now + patience,
             as_first,
         };
@@ -118,16 +137,18 @@ impl Table {
         }
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, ranks: &[PeerId]) {
-        self.asked = cx.chance.next() | 1;
+    /// Asks other ranks what they hold; each may answer once.
+    fn ask(&mut self, cx: &mut Context<'_>, ranks: Vec<PeerId>) {
+        self.waiting.clear();
         for rank in ranks {
             cx.send(
-                *rank,
+                rank,
                 Message::HomeProbe(HomeProbe {
                     task: self.task,
                     request: self.asked,
                 }),
             );
+            self.waiting.insert(rank);
         }
     }
 
@@ -163,9 +184,11 @@ impl Table {
     /// Asks the better ranks, if there are any, whether they live.
     fn look_up_better(&mut self, cx: &mut Context<'_>) {
         let better = better_ranks(cx, &self.task);
-        self.look_up = (!better.is_empty()).then(|| cx.now + LOOK_UP_PERIOD);
+        self.look_up = None;
         if !better.is_empty() {
-            self.ask(cx, &better);
+            self.look_up = Some(cx.now + LOOK_UP_PERIOD);
+            // Under the number of before: an answer to an earlier question is as good.
+            self.ask(cx, better);
         }
     }
 
@@ -186,11 +209,13 @@ impl Table {
         }
     }
 
-    /// Rank 1's copy. It also shows that whom this node handed over to goes on without it.
+    /// Rank 1's copy, or that of a rank that gives way to this one. It also shows that whom this node handed over to goes on without it.
     pub(super) fn keep_copy(&mut self, cx: &Context<'_>, from: &PeerId, copy: TableCopy) {
         let from_successor =
             |role: &Role| matches!(role, Role::HandedOver { to, .. } if to == from);
-        if matches!(self.role, Role::Idle | Role::Backup) || from_successor(&self.role) {
+        if self.role == Role::Granting {
+            self.hear(cx.now, copy);
+        } else if matches!(self.role, Role::Idle | Role::Backup) || from_successor(&self.role) {
             if self.role == Role::Idle {
                 self.role = Role::Backup;
             }

@@ -32,7 +32,6 @@ pub(super) enum Role {
     Backup,
     /// It asks the other ranks before it acts.
     Asking {
-        waiting: BTreeSet<PeerId>,
         until: Now,
         /// Whether it believes itself rank 1.
         as_first: bool,
@@ -49,8 +48,10 @@ pub(super) enum Role {
 pub(super) struct Table {
     pub(super) task: TaskId,
     pub(super) role: Role,
-    /// Under which number other ranks were asked last; a late answer counts too.
+    /// Under which number other ranks are asked; a late answer counts too.
     pub(super) asked: u64,
+    /// Who of them has not answered.
+    pub(super) waiting: BTreeSet<PeerId>,
     /// When a better rank is asked next whether it answers again, while this node grants in its place.
     pub(super) look_up: Option<Now>,
     pub(super) registrants: Registrants,
@@ -72,6 +73,7 @@ impl Table {
             task,
             role: Role::Idle,
             asked: 0,
+            waiting: BTreeSet::new(),
             look_up: None,
             registrants: Registrants::default(),
             zones: Zones::default(),

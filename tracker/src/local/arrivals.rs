@@ -79,8 +79,16 @@ impl LocalTracker {
 
     /// Bytes of a wanted block came from a peer.
     pub fn handle_flow(&mut self, now: Now, from: &PeerId, id: &TaskId, block: BlockIndex) {
+        self.note_flow(now, from);
         if let Some(task) = self.tasks.get_mut(id) {
             task.session.handle_flow(now, from, block);
+        }
+    }
+
+    /// The peer's line moves, whatever task it moves for.
+    pub(super) fn note_flow(&mut self, now: Now, from: &PeerId) {
+        if let Some(last) = self.links.get_mut(from) {
+            *last = now;
         }
     }
 

@@ -128,7 +128,7 @@ pub struct TaskView {
 #[derive(Debug)]
 pub struct LocalTracker {
     view: View,
-    links: BTreeSet<PeerId>,
+    links: BTreeMap<PeerId, Now>,
     isolated: BTreeMap<PeerId, BlameReason>,
     /// Who accuses whom: members only, and fewer than isolate.
     accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
@@ -171,7 +171,7 @@ impl LocalTracker {
     pub fn new(config: &Config, me: PeerId, seed: u64) -> Self {
         Self {
             view: View::new(me, config.leech, config.zone),
-            links: BTreeSet::new(),
+            links: BTreeMap::new(),
             isolated: BTreeMap::new(),
             accusations: BTreeMap::new(),
             ready: false,
@@ -265,7 +265,7 @@ impl LocalTracker {
     /// The link to a peer is up or gone. A failed [`Output::Connect`] is answered with `Down`.
     pub fn handle_link(&mut self, now: Now, peer: PeerId, state: LinkState) {
         match state {
-            LinkState::Up => self.links.insert(peer),
+            LinkState::Up => self.links.insert(peer, now),
             LinkState::Down => self.links.remove(&peer),
         };
         self.for_wanted(now, |task, cx| match state {
@@ -441,6 +441,7 @@ impl Tracker for LocalTracker {
     }
 
     fn report_piece(&mut self, now: Now, report: PieceReport) -> Arrival {
+        self.note_flow(now, &report.from);
         let mut cx = context!(self, now);
         let PieceReport {
             from,

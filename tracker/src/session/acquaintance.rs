@@ -27,7 +27,7 @@ impl Session {
             }
             self.peers
                 .insert(named.peer, Neighbour::new(cx, &named.peer));
-            if cx.links.contains(&named.peer) {
+            if cx.links.contains_key(&named.peer) {
                 self.greet(cx, named.peer);
             } else {
                 cx.out.push_back(Output::Connect {

@@ -151,19 +151,12 @@ impl Session {
     /// Bytes of a wanted block arrived.
     pub(crate) fn handle_flow(&mut self, now: Now, from: &PeerId, block: BlockIndex) {
         self.heard(now, from);
-        self.note_flow(now, from);
         if let Some(asked) = self
             .wanted
             .get_mut(&block)
             .and_then(|asked| asked.iter_mut().find(|one| one.from == *from))
         {
             asked.last_byte = now;
-        }
-    }
-
-    fn note_flow(&mut self, now: Now, from: &PeerId) {
-        if let Some(known) = self.peers.get_mut(from) {
-            known.last_flow = now;
         }
     }
 
@@ -177,7 +170,6 @@ impl Session {
         digest: BlockDigest,
     ) -> Arrival {
         self.heard(cx.now, &from);
-        self.note_flow(cx.now, &from);
         let asked = self.unwant_from(cx, &from, block);
         let current = self.meta.as_ref().map(|meta| meta.version) == Some(version);
         let Some(expected) = self
@@ -318,10 +310,10 @@ impl Session {
                 } else {
                     usual
                 };
-                let line_stands = self
-                    .peers
+                let line_stands = cx
+                    .links
                     .get(&one.from)
-                    .is_none_or(|peer| silent_for(peer.last_flow) >= patience);
+                    .is_none_or(|moved| silent_for(*moved) >= patience);
                 let silent = silent_for(one.last_byte);
                 silent >= patience && (line_stands || silent >= patience * QUEUE)
             })

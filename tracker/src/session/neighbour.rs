@@ -90,8 +90,6 @@ pub(super) struct Neighbour {
     pub(super) last_heard: Now,
     /// When it last told of a further block.
     pub(super) grew: Now,
-    /// When bytes of a block last came from it.
-    pub(super) last_flow: Now,
     /// Silent for too long: not counted on until it speaks again.
     pub(super) silent: bool,
 }
@@ -117,7 +115,6 @@ impl Neighbour {
             untold_since: None,
             last_heard: now,
             grew: now,
-            last_flow: now,
             silent: false,
         }
     }

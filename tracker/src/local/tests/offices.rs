@@ -6,7 +6,7 @@ use dfnode_gossip::{Event, EventKind};
 
 use super::cluster::{Cluster, task};
 use crate::ids::TaskId;
-use crate::message::{Holds, Message, Outcome, Register};
+use crate::message::{Holds, HomeState, Message, Outcome, Register};
 use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
 use crate::output::Output;
 
@@ -88,6 +88,35 @@ fn a_first_home_that_was_silent_for_a_moment_has_its_office_back() {
     );
     assert!(welcomes(&cluster, ranks[0]) > 0);
     assert_eq!(cluster.reads().len(), 1, "the reader reads on");
+}
+
+#[test]
+fn however_late_a_first_home_answers_it_has_its_office_back() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.pass(Duration::from_secs(1));
+    cluster.said.clear();
+    cluster.dead.insert(ranks[0]);
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(cluster.nodes[ranks[1]].acting_homes(), 1);
+    let asked = cluster.said.iter().find_map(|(_, _, to, message)| {
+        let Message::HomeProbe(probe) = message else {
+            return None;
+        };
+        (*to == ranks[0]).then_some(probe.request)
+    });
+    let answer = HomeState {
+        task: task(),
+        request: asked.expect("a question"),
+        table: None,
+    };
+    let (now, first) = (cluster.now, cluster.peer(ranks[0]));
+    cluster.nodes[ranks[1]]
+        .handle_message(now, first, Message::HomeState(answer))
+        .expect("a sound message");
+    assert_eq!(cluster.nodes[ranks[1]].acting_homes(), 0);
 }
 
 #[test]
@@ -184,7 +213,7 @@ fn a_full_home_makes_place_for_who_wants_something() {
 
 #[test]
 fn a_rank_without_room_is_passed_over() {
-    let mut cluster = Cluster::new(6);
+    let mut cluster = Cluster::new(14);
     let ranks = cluster.by_rank();
     for id in too_many() {
         let (now, asker) = (cluster.now, cluster.peer(ranks[3]));
@@ -194,8 +223,10 @@ fn a_rank_without_room_is_passed_over() {
             .expect("a sound message");
         while cluster.nodes[ranks[0]].poll_output().is_some() {}
     }
-    cluster.want(ranks[4]);
-    cluster.pass(Duration::from_secs(4));
+    for wanter in &ranks[3..] {
+        cluster.want(*wanter);
+    }
+    cluster.pass(Duration::from_secs(8));
     assert_eq!(cluster.reads().len(), 1);
 }
 
