@@ -46,8 +46,9 @@ impl Entry {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).mode(0o600);
         let (file, is_new) = match options.open(&self.path) {
+            // Another thread may find the same, and make it first.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (options.create_new(true).open(&self.path)?, true)
+                (options.create(true).truncate(false).open(&self.path)?, true)
             }
             opened => (opened?, false),
         };

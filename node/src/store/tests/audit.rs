@@ -200,6 +200,27 @@ async fn a_file_that_somebody_took_away_or_replaced_is_found_missing() {
     }
 }
 
+#[tokio::test]
+async fn a_file_that_was_taken_away_is_made_again_for_all_who_come_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _meta) = stored(folder.path()).await;
+    let entry = store.0.inner.entry(task(1)).unwrap();
+    let path = task_file(folder.path());
+    for _ in 0..200 {
+        fs::remove_file(&path).unwrap();
+        entry.let_go();
+        let barrier = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    store.open_file(task(1)).unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_that_nobody_touches_is_compared_again_after_an_hour() {
     let folder = tempfile::tempdir().unwrap();
