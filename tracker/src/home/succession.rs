@@ -209,7 +209,8 @@ impl Table {
         }
     }
 
-    /// Rank 1's copy, or that of a rank that gives way to this one. It also shows that whom this node handed over to goes on without it.
+    /// Rank 1's copy, or that of a rank that gives way to this one. It also shows that whom this node handed over to goes
+    /// on without it.
     pub(super) fn keep_copy(&mut self, cx: &Context<'_>, from: &PeerId, copy: TableCopy) {
         let from_successor =
             |role: &Role| matches!(role, Role::HandedOver { to, .. } if to == from);

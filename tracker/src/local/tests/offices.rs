@@ -28,6 +28,16 @@ fn register(task: TaskId, wants: bool) -> Register {
     }
 }
 
+/// Six nodes, best rank first, of which the last two have wanted the task for a second.
+fn two_want() -> (Cluster, Vec<usize>) {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.want(ranks[4]);
+    cluster.want(ranks[5]);
+    cluster.pass(Duration::from_secs(1));
+    (cluster, ranks)
+}
+
 /// More tasks than a home has room for.
 fn too_many() -> impl Iterator<Item = TaskId> {
     let id = |number: u32| TaskId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
@@ -46,11 +56,7 @@ fn welcomes(cluster: &Cluster, home: usize) -> usize {
 
 #[test]
 fn a_second_home_that_once_saw_the_first_alive_still_succeeds_it_at_once() {
-    let mut cluster = Cluster::new(6);
-    let ranks = cluster.by_rank();
-    cluster.want(ranks[4]);
-    cluster.want(ranks[5]);
-    cluster.pass(Duration::from_secs(1));
+    let (mut cluster, ranks) = two_want();
     // Somebody heard nothing of the first home for a moment, and was led back to it.
     let (now, asker) = (cluster.now, cluster.peer(ranks[3]));
     cluster.nodes[ranks[1]]
@@ -70,11 +76,7 @@ fn a_second_home_that_once_saw_the_first_alive_still_succeeds_it_at_once() {
 
 #[test]
 fn a_first_home_that_was_silent_for_a_moment_has_its_office_back() {
-    let mut cluster = Cluster::new(6);
-    let ranks = cluster.by_rank();
-    cluster.want(ranks[4]);
-    cluster.want(ranks[5]);
-    cluster.pass(Duration::from_secs(1));
+    let (mut cluster, ranks) = two_want();
     cluster.dead.insert(ranks[0]);
     cluster.pass(Duration::from_secs(4));
     assert_eq!(cluster.nodes[ranks[1]].acting_homes(), 1);
@@ -92,11 +94,7 @@ fn a_first_home_that_was_silent_for_a_moment_has_its_office_back() {
 
 #[test]
 fn however_late_a_first_home_answers_it_has_its_office_back() {
-    let mut cluster = Cluster::new(6);
-    let ranks = cluster.by_rank();
-    cluster.want(ranks[4]);
-    cluster.want(ranks[5]);
-    cluster.pass(Duration::from_secs(1));
+    let (mut cluster, ranks) = two_want();
     cluster.said.clear();
     cluster.dead.insert(ranks[0]);
     cluster.pass(Duration::from_secs(5));
@@ -166,11 +164,7 @@ fn who_acted_alone_returns_to_the_ranks_once_they_answer() {
 
 #[test]
 fn one_hosts_own_trouble_with_the_source_is_not_everybodys() {
-    let mut cluster = Cluster::new(6);
-    let ranks = cluster.by_rank();
-    cluster.want(ranks[4]);
-    cluster.want(ranks[5]);
-    cluster.pass(Duration::from_secs(1));
+    let (mut cluster, _) = two_want();
     let failure = || SourceFailure::Final {
         what: "the certificate is not trusted".to_owned(),
     };
