@@ -254,7 +254,8 @@ pub struct LeaseReport {
     pub task: TaskId,
     /// The lease.
     pub lease: u64,
-    /// Every block of the extent below this one is read and verified.
+    /// Every block of the extent below this one is read, verified and with a neighbour, if there are any. A read that is
+    /// done is reported again until that is so of all of it.
     pub read_to: u32,
     /// Bytes received so far, verified or not: shows life within a block.
     pub bytes: u64,

@@ -83,12 +83,12 @@ impl Read {
         }
     }
 
-    /// The lease as far as it is still to be read, for a home that did not grant it.
-    pub(crate) fn rest(&self) -> Lease {
+    /// The lease from this block on, for a home that did not grant it.
+    pub(crate) fn rest(&self, from: u32) -> Lease {
         let extent = match &self.meta {
             Some(meta) if !matches!(self.lease.extent, Extent::Validate { .. }) => Extent::Blocks {
                 meta: meta.clone(),
-                run: self.done_to.min(self.run.end)..self.run.end,
+                run: from.min(self.run.end)..self.run.end,
             },
             Some(_) | None => self.lease.extent.clone(),
         };

@@ -217,7 +217,7 @@ impl Table {
             self.changed(cx.now);
         }
         if any {
-            self.keep_held();
+            self.keep_spread();
         }
         if self.leases.not_before.is_some_and(|at| cx.now >= at) {
             self.leases.not_before = None;

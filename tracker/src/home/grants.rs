@@ -38,7 +38,7 @@ impl Table {
             return None;
         }
         let leases = &self.leases;
-        if leases.not_before.is_some_and(|at| cx.now < at) || leases.out.len() >= rules.readers {
+        if leases.not_before.is_some_and(|at| cx.now < at) || leases.readers() >= rules.readers {
             return None;
         }
         if leases.held_by(&to) >= self.leases_per_node() {
@@ -118,7 +118,7 @@ impl Table {
     pub(super) fn grant_others(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
         if self.role != Role::Granting
             || !self.leases.has_work()
-            || self.leases.out.len() >= rules.readers
+            || self.leases.readers() >= rules.readers
         {
             return;
         }
@@ -144,7 +144,7 @@ impl Table {
         self.futile_until = eligible.is_empty().then(|| cx.now + FUTILE_PAUSE);
         eligible.sort_unstable();
         for (_, _, peer) in eligible {
-            if self.leases.out.len() >= rules.readers || !self.leases.has_work() {
+            if self.leases.readers() >= rules.readers || !self.leases.has_work() {
                 break;
             }
             if let Some(lease) = self.next_lease(cx, rules, peer) {
@@ -203,10 +203,10 @@ impl Table {
                 out.read_to = report.read_to;
             }
         }
-        let ends = report.end.is_some();
+        let mut ends = report.end.is_some();
         match report.end {
             None => {}
-            Some(LeaseEnd::Done) => self.lease_done(cx, report.lease),
+            Some(LeaseEnd::Done) => ends = self.lease_done(cx, report.lease),
             Some(LeaseEnd::Returned) => {
                 self.leases.revoke(report.lease);
                 // It would only return the next one too; it reads again once it registers again.
@@ -284,16 +284,21 @@ impl Table {
         }
     }
 
-    fn lease_done(&mut self, cx: &mut Context<'_>, id: u64) {
-        let Some(out) = self.leases.out.remove(&id) else {
-            return;
-        };
-        self.leases.validated = Some(cx.now);
-        self.leases.failures = 0;
-        self.leases.failed = None;
-        if matches!(out.lease.extent, Extent::Validate { .. }) {
-            self.release_validated(cx, out.holder);
+    /// All of a lease is read. Whether that is news.
+    fn lease_done(&mut self, cx: &mut Context<'_>, id: u64) -> bool {
+        let validation = self.leases.out.get(&id).and_then(|out| {
+            matches!(out.lease.extent, Extent::Validate { .. }).then_some(out.holder)
+        });
+        let is_news = self.leases.end(cx.now, id);
+        if is_news {
+            self.leases.validated = Some(cx.now);
+            self.leases.failures = 0;
+            self.leases.failed = None;
         }
+        if let Some(holder) = validation {
+            self.release_validated(cx, holder);
+        }
+        is_news
     }
 
     /// The version is current: those who waited for that word get it.

@@ -14,6 +14,8 @@ use crate::meta::{Meta, SourceFailure};
 
 /// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// Blocks that do not leave their reader for so long are not waited for: others will say that they miss them.
+const SPREAD_PATIENCE: Duration = Duration::from_secs(3);
 /// Leases that others told of, beyond which no more are noted.
 const MAX_TOLD: usize = 64;
 /// For this long a failure also answers those who come after it: they asked at the same moment.
@@ -27,6 +29,8 @@ pub(super) struct Out {
     pub(super) run: Range<u32>,
     pub(super) read_to: u32,
     pub(super) reported: Now,
+    /// Since when all of it is read, and only has to leave its reader.
+    pub(super) ended: Option<Now>,
     /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
     pub(super) hearsay: bool,
 }
@@ -182,6 +186,7 @@ impl Leases {
                 run,
                 read_to,
                 reported: now,
+                ended: None,
                 hearsay: false,
             },
         );
@@ -337,8 +342,33 @@ impl Leases {
         self.meta.is_none() || !self.unread.is_empty()
     }
 
+    /// Reads under way.
+    pub(super) fn readers(&self) -> usize {
+        let out = self.out.values();
+        out.filter(|out| out.ended.is_none()).count()
+    }
+
+    /// A read is over. Whether that is news: until its blocks have left the reader, it says so again and again.
+    pub(super) fn end(&mut self, now: Now, id: u64) -> bool {
+        let Some(out) = self.out.get_mut(&id) else {
+            return false;
+        };
+        let is_news = out.ended.is_none();
+        let since = *out.ended.get_or_insert(now);
+        let is_open = self.meta.as_ref().is_some_and(|meta| {
+            let end = out.run.end.min(meta.layout.blocks().unwrap_or(0));
+            meta.ranges && !meta.single && out.read_to < end
+        });
+        if !is_open || now.saturating_since(since) >= SPREAD_PATIENCE {
+            self.out.remove(&id);
+        }
+        is_news
+    }
+
     pub(super) fn held_by(&self, peer: &PeerId) -> usize {
-        self.out.values().filter(|out| out.holder == *peer).count()
+        let out = self.out.values();
+        out.filter(|out| out.holder == *peer && out.ended.is_none())
+            .count()
     }
 
     /// The next extent that nobody reads, for one who wants nothing of `outside`: within one piece, lowest first.

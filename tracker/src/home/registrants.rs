@@ -200,6 +200,15 @@ impl Registrants {
         some_of(&self.row, chance, count)
     }
 
+    /// Every block that a registrant said it holds which owes no sign of life.
+    pub(super) fn held_for_sure(&self) -> BlockSet {
+        let mut held = BlockSet::new();
+        for known in self.values().filter(|known| known.asked.is_none()) {
+            held.unite(&known.holds);
+        }
+        held
+    }
+
     /// Every block that some registrant said it or a neighbour of it holds.
     pub(super) fn held(&self) -> BlockSet {
         let mut held = BlockSet::new();

@@ -247,7 +247,7 @@ impl Table {
             meta: self.leases.meta_for(&to),
             lease,
             announce,
-            readers: u32::try_from(self.leases.out.len()).unwrap_or(u32::MAX),
+            readers: u32::try_from(self.leases.readers()).unwrap_or(u32::MAX),
         };
         self.tell(cx, to, request, outcome);
     }
@@ -331,7 +331,7 @@ impl Table {
         self.leave_zone(cx, peer);
         let reading = self.leases.revoke_of(peer);
         if reading {
-            self.keep_held();
+            self.keep_spread();
         }
         if known || reading {
             self.changed(cx.now);
@@ -339,7 +339,14 @@ impl Table {
         }
     }
 
-    /// What a lease returned may have spread since its last report: what registrants hold is not read again.
+    /// What the leases of somebody lost returned may have spread since its last report: what others hold is not read
+    /// again. What others know to be near may be what was lost.
+    pub(super) fn keep_spread(&mut self) {
+        let held = self.registrants.held_for_sure();
+        self.leases.unread.subtract(&held);
+    }
+
+    /// What registrants and their neighbours hold is not read again.
     pub(super) fn keep_held(&mut self) {
         let held = self.registrants.held();
         self.leases.unread.subtract(&held);

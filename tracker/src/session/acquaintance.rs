@@ -157,6 +157,7 @@ impl Session {
         known.same_version = same;
         known.wants = hello.wants;
         known.last_heard = now;
+        known.asked = None;
         known.silent = false;
         known.declined = None;
         known.began = Now::from_micros(

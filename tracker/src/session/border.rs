@@ -136,7 +136,7 @@ impl Session {
     fn held(&self, now: Now, far: bool, starved: bool) -> BlockSet {
         let mut held = BlockSet::new();
         for peer in self.peers.values() {
-            let lives = now.saturating_since(peer.last_heard) < QUIET;
+            let lives = peer.spoke_within(now, QUIET);
             let counts = if peer.wants { lives } else { !starved };
             if peer.far == far && peer.is_partner() && counts {
                 held.unite(&peer.have);

@@ -4,21 +4,16 @@
 //! hears of a block without knowing its digest asks whoever told it. So each node gets each digest about once, however
 //! many neighbours it has.
 
-use std::time::Duration;
-
 use dfnode_gossip::{Now, PeerId};
 
-use super::Session;
 use super::neighbour::Declined;
+use super::{PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ledger::{BadBatch, BatchIndex};
 use crate::message::{AskDigests, Batches, Message, SignedBatch};
 use crate::output::{BlameReason, Output};
 use crate::wire::{MAX_ASKED_RUNS, MAX_BATCHES};
-
-/// Digests that were asked for and have not come within this time are asked of another neighbour.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Digests that this node has asked for.
 #[derive(Debug, Default)]
@@ -144,7 +139,11 @@ impl Session {
             return false;
         }
         let batches: Vec<BatchIndex> = self.ledger.batches_of(&ask.runs).into_iter().collect();
-        self.send_batches(cx, from, &batches);
+        if !self.send_batches(cx, from, &batches) {
+            // It may ask only to hear whether this node lives.
+            let (task, batches) = (self.task, Vec::new());
+            cx.send(from, Message::Batches(Batches { task, batches }));
+        }
         // It could ask for nothing as long as it did not know what to expect.
         if let Some(known) = self.peers.get_mut(&from)
             && matches!(known.declined, Some(Declined::Nothing { .. }))
@@ -179,15 +178,15 @@ impl Session {
         self.send_batches(cx, peer, &own);
     }
 
-    /// Sends those of `batches` that the neighbour has not got from or given to us.
+    /// Sends those of `batches` that the neighbour has not got from or given to us. Whether there are any.
     pub(super) fn send_batches(
         &mut self,
         cx: &mut Context<'_>,
         peer: PeerId,
         batches: &[BatchIndex],
-    ) {
+    ) -> bool {
         let Some(known) = self.peers.get_mut(&peer) else {
-            return;
+            return false;
         };
         let mut unsent = Vec::new();
         for index in batches {
@@ -204,5 +203,6 @@ impl Session {
                 }),
             );
         }
+        !unsent.is_empty()
     }
 }

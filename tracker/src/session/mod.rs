@@ -14,6 +14,8 @@ mod news;
 mod upload;
 
 use std::collections::BTreeMap;
+use std::iter;
+use std::ops::Range;
 use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
@@ -25,7 +27,7 @@ use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockIndex, TaskId};
 use crate::ledger::Ledger;
-use crate::message::SignedBatch;
+use crate::message::{AskDigests, Message, SignedBatch};
 use crate::meta::Meta;
 use crate::scope::{Part, Scope};
 
@@ -50,6 +52,8 @@ const FIRST_ANSWER: Duration = Duration::from_millis(4);
 
 /// A neighbour that wants blocks and is not heard of for this long may be dead.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long a neighbour may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The swarm of one task as one node sees it.
 #[derive(Debug)]
@@ -152,15 +156,61 @@ impl Session {
         self.peers.len()
     }
 
-    /// What the neighbours hold. One that wants blocks speaks all the time: if it does not, it may be dead.
+    /// What the neighbours hold. One that wants blocks speaks all the time: if it does not, it may be dead. One that
+    /// wants none is asked.
     pub(crate) fn nearby(&self, now: Now) -> BlockSet {
-        let mut nearby = BlockSet::new();
-        for peer in self.peers.values().filter(|peer| peer.is_partner()) {
-            if !peer.wants || now.saturating_since(peer.last_heard) < QUIET {
-                nearby.unite(&peer.have);
+        self.held_by(|peer| !peer.wants || peer.spoke_within(now, QUIET))
+    }
+
+    /// What neighbours hold that spoke a moment ago.
+    pub(crate) fn nearby_for_sure(&self, now: Now) -> BlockSet {
+        self.held_by(|peer| peer.spoke_within(now, PATIENCE))
+    }
+
+    fn held_by(&self, counts: impl Fn(&Neighbour) -> bool) -> BlockSet {
+        let mut held = BlockSet::new();
+        let peers = self.peers.values();
+        for peer in peers.filter(|peer| peer.is_partner() && counts(peer)) {
+            held.unite(&peer.have);
+        }
+        held
+    }
+
+    /// Asks neighbours that want nothing and say nothing, and alone hold what is missing here, for a word. Without one
+    /// they are not counted on.
+    fn ask_silent(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now;
+        let is_quiet =
+            |peer: &Neighbour| peer.is_partner() && !peer.wants && !peer.spoke_within(now, QUIET);
+        let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
+            return;
+        };
+        if !self.wants || !self.peers.values().any(is_quiet) {
+            return;
+        }
+        let near = self.held_by(|peer| peer.spoke_within(now, QUIET));
+        let needless = [&near, &self.have, &self.reading, &self.outside];
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| is_quiet(peer)) {
+            match peer.asked {
+                Some(at) if now.saturating_since(at) >= PATIENCE => {
+                    peer.silent = true;
+                    self.short = true;
+                }
+                Some(_) => {}
+                None => {
+                    let Some(BlockIndex(first)) = peer.have.sieve([], needless).next() else {
+                        continue;
+                    };
+                    peer.asked = Some(now);
+                    let ask = AskDigests {
+                        task: self.task,
+                        version,
+                        runs: iter::once(first..first + 1).collect(),
+                    };
+                    cx.send(*id, Message::AskDigests(ask));
+                }
             }
         }
-        nearby
     }
 
     /// Whether neighbours went and few are left, so that the home should name others. Not all whom it names may live,
@@ -195,6 +245,20 @@ impl Session {
             .filter(|block| self.counts.of(*block) == 0)
             .count();
         u32::try_from(lonely).unwrap_or(u32::MAX)
+    }
+
+    /// Up to where the blocks of a run have left this node, as far as they are here; all have if there is nobody to
+    /// take them.
+    pub(crate) fn spread_to(&self, run: Range<u32>) -> u32 {
+        if self.neighbours().next().is_none() {
+            return run.end;
+        }
+        let is_lonely = |index: &u32| {
+            let block = BlockIndex(*index);
+            self.counts.of(block) == 0 && self.have.contains(block)
+        };
+        let mut blocks = run.clone();
+        blocks.find(is_lonely).unwrap_or(run.end)
     }
 
     /// A local caller wants a part of the task, or with `None` the whole; the first forgets what others once wanted.
@@ -334,6 +398,7 @@ impl Session {
     pub(crate) fn heard(&mut self, now: Now, from: &PeerId) {
         if let Some(known) = self.peers.get_mut(from) {
             known.last_heard = now;
+            known.asked = None;
             known.silent = false;
         }
     }
@@ -366,6 +431,7 @@ impl Session {
             self.end_silent_wants(cx);
             self.look_across(cx.now);
             self.ask_digests_again(cx);
+            self.ask_silent(cx);
             self.offer(cx);
             let busy = self.wants
                 || self

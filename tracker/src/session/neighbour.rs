@@ -1,6 +1,7 @@
 //! What a session knows of one neighbour.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId, Zone};
 
@@ -90,6 +91,8 @@ pub(super) struct Neighbour {
     pub(super) last_heard: Now,
     /// When it last told of a further block.
     pub(super) grew: Now,
+    /// When it was asked for a word to show that it lives.
+    pub(super) asked: Option<Now>,
     /// Silent for too long: not counted on until it speaks again.
     pub(super) silent: bool,
 }
@@ -115,8 +118,13 @@ impl Neighbour {
             untold_since: None,
             last_heard: now,
             grew: now,
+            asked: None,
             silent: false,
         }
+    }
+
+    pub(super) fn spoke_within(&self, now: Now, time: Duration) -> bool {
+        now.saturating_since(self.last_heard) < time
     }
 
     pub(super) fn is_partner(&self) -> bool {
@@ -141,7 +149,7 @@ impl Neighbour {
 
     /// How far it is: lower is more behind. Its own start counts, so that late joiners are not preferred for ever.
     pub(super) fn lateness(&self, blocks_per_second: f64) -> f64 {
-        let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
+        let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
         seconds(self.began.as_micros()) + f64::from(self.have.len()) / blocks_per_second.max(0.001)
     }
 }

@@ -12,7 +12,7 @@ use crate::message::{
 };
 use crate::meta::{Meta, SourceFailure};
 use crate::output::{Output, TaskFailure};
-use crate::reads::{Purpose, Read};
+use crate::reads::Purpose;
 use crate::registration::Step;
 
 /// Reads of its own that a node may have under way for one task.
@@ -46,12 +46,7 @@ impl Task {
             meta,
             wants,
             can_read: wants && cx.ready && self.may_read(),
-            leases: self
-                .reads
-                .values()
-                .filter(|read| read.purpose == Purpose::Leased)
-                .map(Read::rest)
-                .collect(),
+            leases: self.leases(),
             max_age_ms: self.wish.map_or(u64::MAX, |wish| millis(wish.max_age)),
             validated_ms: self
                 .validated
@@ -65,6 +60,15 @@ impl Task {
         }
     }
 
+    /// The leases that this node holds, as far as the home should know them as open.
+    fn leases(&self) -> Vec<Lease> {
+        let reads = self.reads.values();
+        let open = reads
+            .filter(|read| read.purpose == Purpose::Leased)
+            .map(|read| read.rest(self.spread_to(read)));
+        open.chain(self.spreading()).collect()
+    }
+
     pub(crate) fn handle_registered(
         &mut self,
         cx: &mut Context<'_>,
@@ -73,6 +77,9 @@ impl Task {
     ) {
         if let Outcome::LeaseGone { lease } = registered.outcome {
             // A home of old takes back what the present one may well know of.
+            if self.registration.home() == Some(from) {
+                self.spreading.remove(&lease);
+            }
             if self.registration.home() == Some(from)
                 && self
                     .reads

@@ -5,6 +5,7 @@ mod arbitration;
 mod enrolment;
 mod losses;
 mod reads;
+mod spreading;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use self::arbitration::Dispute;
 use self::losses::Losses;
+use self::spreading::Spreading;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, TaskId, VersionId};
 use crate::message::{LeaseEnd, Message};
@@ -53,6 +55,8 @@ pub(crate) struct Task {
     registration: Registration,
     wish: Option<Wish>,
     reads: BTreeMap<u64, Read>,
+    /// Reads that are over and have not spread, by lease.
+    spreading: BTreeMap<u64, Spreading>,
     /// Digests of reads that are over.
     to_sign: Vec<Unsigned>,
     /// The version that the source itself gave to this node's callers.
@@ -83,6 +87,7 @@ impl Task {
             registration: Registration::new(id, now),
             wish: None,
             reads: BTreeMap::new(),
+            spreading: BTreeMap::new(),
             to_sign: Vec::new(),
             proven: None,
             validated: None,
@@ -329,10 +334,17 @@ impl Task {
         let reads = self.reads.values().map(Read::poll_timeout).min();
         // What waits to be signed waits for nothing else.
         let to_sign = (!self.to_sign.is_empty()).then(|| Now::from_micros(0));
-        [registration, reads, to_sign, self.session.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let spreading = self.spreading_timeout();
+        [
+            registration,
+            reads,
+            spreading,
+            to_sign,
+            self.session.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Deadlines. Returns digests to be signed, and whether this node shall act as a home for itself.

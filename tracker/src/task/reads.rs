@@ -49,7 +49,7 @@ impl Task {
             && meta.ranges
             && Some(meta.version) == self.version()
         {
-            let mut near = self.session.nearby(cx.now);
+            let mut near = self.session.nearby_for_sure(cx.now);
             near.unite(&self.session.have);
             run.start = near.first_absent(run.start).0.min(run.end);
         }
@@ -348,11 +348,17 @@ impl Task {
 
     fn report(&mut self, cx: &mut Context<'_>, lease: u64, end: Option<LeaseEnd>) {
         let unspread = self.session.unspread();
-        let Some(read) = self
-            .reads
-            .get_mut(&lease)
-            .filter(|read| read.purpose == Purpose::Leased)
-        else {
+        let is_leased = |read: &&Read| read.purpose == Purpose::Leased;
+        let Some(read) = self.reads.get(&lease).filter(is_leased) else {
+            return;
+        };
+        let read_to = match &end {
+            None => self.spread_to(read),
+            Some(LeaseEnd::Done) => self.begin_spreading(cx.now, lease),
+            // What it holds it still gives.
+            Some(LeaseEnd::Failed(_) | LeaseEnd::Returned) => read.done_to,
+        };
+        let Some(read) = self.reads.get_mut(&lease) else {
             return;
         };
         read.report_at = cx.now + REPORT_PERIOD;
@@ -368,7 +374,7 @@ impl Task {
         let report = LeaseReport {
             task: self.id,
             lease,
-            read_to: read.done_to,
+            read_to,
             bytes: read.bytes,
             meta,
             unspread,
@@ -382,6 +388,7 @@ impl Task {
     }
 
     pub(super) fn tick_reads(&mut self, cx: &mut Context<'_>) {
+        self.tick_spreading(cx);
         let due: Vec<u64> = self
             .reads
             .iter()

@@ -7,6 +7,7 @@ mod disputes;
 mod endings;
 mod failures;
 mod homes;
+mod losses;
 mod offices;
 mod parts;
 mod sessions;
