@@ -15,6 +15,7 @@ use crate::get::{
     Caller, Download, GetError, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest,
     Status, TaskView,
 };
+use crate::store::{PlaceWatch, Places};
 
 /// A running node. Clones are cheap and mean the same node; dropping them does not stop it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub struct Handle {
     pub(crate) me: PeerId,
     pub(crate) activity: Arc<Activity>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) places: Places,
     pub(crate) leave: CancellationToken,
     pub(crate) metrics: Arc<FurtherMetrics>,
 }
@@ -44,6 +46,11 @@ impl Handle {
             .await
             .map_err(|_| GetError::Cancelled)?;
         Ok(download)
+    }
+
+    /// For a download that goes on without the node because its cache had no place.
+    pub fn watch_place(&self) -> PlaceWatch {
+        self.places.watch(0)
     }
 
     /// The node at a glance; empty if it stops.

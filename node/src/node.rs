@@ -121,6 +121,7 @@ impl Node {
             me: parts.me,
             activity: Arc::clone(&parts.activity),
             stats: Arc::clone(&parts.stats),
+            places: parts.store.places(),
             leave: parts.leave.clone(),
             metrics: Arc::default(),
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dfnode_node::get::{ByteStream, ContentName, GetRequest};
+use dfnode_node::get::{ByteStream, ContentName, GetError, GetRequest};
 use dfnode_tracker::Digest;
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     let mut get = GetRequest::new(url.clone());
     get.headers = for_source(head.headers());
     get.content = Some(ContentName::new(digest.clone(), &url));
-    let opened = open(shared, get, wanted).await;
+    let opened = open(shared, get.clone(), wanted).await;
     let (stream, length) = match opened {
         Ok(opened) => opened,
         Err(what) => {
@@ -85,30 +85,40 @@ pub(crate) async fn serve(
         sameness: Sameness::Digest,
         about,
     };
-    part(shared, origin, head, stream, wanted, whole)
+    part(shared, origin, head, get, stream, wanted, whole)
 }
 
 /// Asks the node for (a part of) something; its length is known and this caller may have it.
 pub(crate) async fn open(
     shared: &Shared,
-    mut get: GetRequest,
+    get: GetRequest,
     wanted: Wanted,
 ) -> Result<(ByteStream, u64), String> {
     let range = match wanted {
         Wanted::From(first, last) => Some((first, last)),
         Wanted::All | Wanted::Last(_) => None,
     };
-    // The node fetches no more than it is asked for.
-    get.range = range.filter(|_| !shared.prefetch);
-    let download = shared.node.get(shared.caller, get).await;
-    let download = download.map_err(|error| error.to_string())?;
-    let mut stream = ByteStream::new(download, range, shared.patience.node);
-    stream.set_lingers(shared.prefetch);
+    let stream = begin(shared, get, range).await;
+    let mut stream = stream.map_err(|error| error.to_string())?;
     match stream.started().await {
         Ok(Some(length)) => Ok((stream, length)),
         Ok(None) => Err("its length is not known".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Begins a download of (a part of) something.
+pub(crate) async fn begin(
+    shared: &Shared,
+    mut get: GetRequest,
+    range: Option<(u64, Option<u64>)>,
+) -> Result<ByteStream, GetError> {
+    // The node fetches no more than it is asked for.
+    get.range = range.filter(|_| !shared.prefetch);
+    let download = shared.node.get(shared.caller, get).await?;
+    let mut stream = ByteStream::new(download, range, shared.patience.node);
+    stream.set_lingers(shared.prefetch);
+    Ok(stream)
 }
 
 /// What a part is one of.
@@ -125,6 +135,7 @@ pub(crate) fn part(
     shared: &Arc<Shared>,
     origin: &Origin,
     request: Request<()>,
+    get: GetRequest,
     stream: ByteStream,
     wanted: Wanted,
     whole: Whole,
@@ -163,6 +174,8 @@ pub(crate) fn part(
         shared: Arc::clone(shared),
         origin: origin.clone(),
         request,
+        get,
+        version: stream.version(),
         length,
         sameness,
     };

@@ -101,7 +101,7 @@ pub(crate) async fn serve(
     get.headers = for_source(request.headers());
     get.max_age = Some(Duration::ZERO);
     let is_private = is_credentialed(&get.url, &get.headers);
-    let opened = open(shared, get, wanted).await;
+    let opened = open(shared, get.clone(), wanted).await;
     let (stream, length) = match opened {
         Ok((stream, length))
             if told.is_none_or(|told| told == length)
@@ -128,7 +128,7 @@ pub(crate) async fn serve(
         sameness: sameness(&about, length, stream.version()),
         about: kept,
     };
-    part(shared, origin, head(&request), stream, wanted, whole)
+    part(shared, origin, head(&request), get, stream, wanted, whole)
 }
 
 /// Whether further parts of the answer are known to be of the same bytes.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfnode_node::get::{ByteStream, GetError, StreamError};
+use dfnode_node::get::{ByteStream, GetError, GetRequest, StreamError};
+use dfnode_node::store::PlaceWatch;
+use dfnode_tracker::VersionId;
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -18,6 +20,7 @@ use tokio::select;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::blob::begin;
 use crate::body::{Body, BodyError};
 use crate::origin::Origin;
 use crate::proxy::Shared;
@@ -52,6 +55,8 @@ pub(crate) struct Pour {
     has_changed: bool,
     /// How often the node stood still since the last byte while that was known.
     waits: u32,
+    /// Set once the node had no place: it may have one later.
+    place: Option<PlaceWatch>,
 }
 
 /// What is read from the upstream instead.
@@ -79,6 +84,10 @@ pub(crate) struct Source {
     pub(crate) origin: Origin,
     /// The client's request, for asking in its name.
     pub(crate) request: Request<()>,
+    /// What the node is asked for.
+    pub(crate) get: GetRequest,
+    /// What it was found to have.
+    pub(crate) version: Option<VersionId>,
     /// Of the whole.
     pub(crate) length: u64,
     pub(crate) sameness: Sameness,
@@ -113,6 +122,7 @@ impl Pour {
             is_last_try: false,
             has_changed: false,
             waits: 0,
+            place: None,
         }
     }
 
@@ -188,6 +198,9 @@ impl Pour {
         } else {
             self.node = None;
         }
+        if matches!(error, StreamError::Get(GetError::NoSpace)) && self.place.is_none() {
+            self.place = Some(self.source.shared.node.watch_place());
+        }
         self.upstream = Some(Upstream {
             part: None,
             until,
@@ -195,6 +208,26 @@ impl Pour {
             tries: 0,
         });
         Ok(())
+    }
+
+    /// Asks a node that had no place for the rest once it has. Whether it was asked.
+    async fn ask_node_again(&mut self) -> bool {
+        let Some(place) = self.place.as_mut().filter(|_| self.node.is_none()) else {
+            return false;
+        };
+        let source = &self.source;
+        if !place.is_there(source.length, self.end - self.at).await {
+            return false;
+        }
+        let rest = Some((self.at, Some(self.end - 1)));
+        let Ok(mut node) = begin(&source.shared, source.get.clone(), rest).await else {
+            return false;
+        };
+        info!(host = %source.origin.authority, at = self.at, "the node goes on with an answer");
+        node.expect(source.version);
+        self.node = Some(Box::new(node));
+        self.upstream = None;
+        true
     }
 
     fn return_to_node(&mut self) {
@@ -207,6 +240,9 @@ impl Pour {
     /// The next bytes while the upstream goes on; `None` if it is to be asked again. A node that stood still may come
     /// first: an upstream may be slower than it to say anything.
     async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if self.ask_node_again().await {
+            return Ok(None);
+        }
         let Some(upstream) = &mut self.upstream else {
             return Ok(None);
         };

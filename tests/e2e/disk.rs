@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Node, Options};
+use crate::cluster::{Cluster, Node, Options};
 use crate::crowd::{as_float, expect_copies, expect_right, output};
 use crate::files::{noise, sha256, sha256_of};
 use crate::lab::{Job, Lab, Process, Shape, take_turn};
@@ -134,22 +134,110 @@ fn a_disk_that_somebody_fills_in_the_middle_costs_the_cache_and_not_the_download
     let url = origin.url("file");
     let done = thread::scope(|scope| {
         let get = scope.spawn(|| node.get(&url, &output(&node)).run());
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while node
-            .json("tasks")
-            .is_none_or(|tasks| tasks[0]["done"].as_u64() < Some(2_000_000))
-        {
-            assert!(Instant::now() < give_up, "{}", node.log());
-            thread::sleep(Duration::from_millis(50));
-        }
-        // Fails when the disk is full, which is what it is for.
-        let _ = fs::write(data.join("junk"), vec![1; 40 << 20]);
+        wait_for_bytes(&node, 2_000_000);
+        let _full = Ballast::in_folder(&data);
         get.join().unwrap()
     });
     expect_right(&node, &done, &sha256(&content));
-    fs::remove_file(data.join("junk")).unwrap();
     let again = node.get(&url, &output(&node)).run();
     expect_right(&node, &again, &sha256(&content));
+}
+
+/// A disk filled to the last byte; empty again on drop.
+struct Ballast(PathBuf);
+
+impl Ballast {
+    fn in_folder(folder: &Path) -> Self {
+        let path = folder.join("ballast");
+        // Fails when the disk is full, which is what it is for.
+        let _ = fs::write(&path, vec![1; 80 << 20]);
+        Self(path)
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// A host whose disk is full for a moment, and one that wants the same.
+fn one_of_two_has_a_full_disk(
+    ask: impl Fn(&Node<'_>, &str) -> Command,
+    fill: impl FnOnce(&Node<'_>) -> Ballast,
+) {
+    let lab = Lab::new(2, Shape::Mbit(20), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let content = noise(37, 40_000_000);
+    origin.publish("file.iso", &content);
+    let options = Options {
+        run: ["--proxy-rule", "\\.iso$", "--cache-size", "60M"]
+            .map(str::to_owned)
+            .into(),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::prepare(&lab, &options);
+    let _disk = Disk::small(cluster.nodes()[0].data(), 80);
+    cluster.start_all();
+    cluster.wait_for_members(2, Duration::from_secs(20));
+    let (full, other) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+    let url = origin.url("file.iso");
+    let [done, others] = thread::scope(|scope| {
+        let others = scope.spawn(|| other.get(&url, &output(other)).run());
+        let command = ask(full, &url);
+        let get = scope.spawn(|| Job::new(command).run());
+        let ballast = fill(full);
+        let give_up = Instant::now() + Duration::from_secs(30);
+        let alone = ["passing it through", "the upstream itself goes on"];
+        while !alone.iter().any(|words| full.log().contains(words)) {
+            assert!(Instant::now() < give_up, "{}", full.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(ballast);
+        [get, others].map(|get| get.join().unwrap())
+    });
+    let digest = sha256(&content);
+    expect_right(full, &done, &digest);
+    expect_right(other, &others, &digest);
+    // By itself it would read nearly all of one more.
+    expect_copies(origin.copies("file.iso"), content.len(), 1.5);
+}
+
+#[test]
+fn a_download_that_found_no_place_comes_back_to_its_peers_once_there_is_one() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    one_of_two_has_a_full_disk(
+        |node, url| node.get_command(url, &output(node)),
+        |node| Ballast::in_folder(node.data()),
+    );
+}
+
+#[test]
+fn a_proxied_download_whose_place_was_taken_comes_back_to_its_peers_once_there_is_one() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount", "curl"]) else {
+        return;
+    };
+    one_of_two_has_a_full_disk(
+        |node, url| crate::proxy_curl::curl(node, url, &[]),
+        |node| {
+            wait_for_bytes(node, 4_000_000);
+            Ballast::in_folder(node.data())
+        },
+    );
+}
+
+/// Waits until a node has so much of its only task.
+fn wait_for_bytes(node: &Node<'_>, bytes: u64) {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while node
+        .json("tasks")
+        .is_none_or(|tasks| tasks[0]["done"].as_u64() < Some(bytes))
+    {
+        assert!(Instant::now() < give_up, "{}", node.log());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::origin::Origin;
 /// The URL of every node's proxy, on its own host.
 const PROXY: &str = "http://127.0.0.1:65001";
 
-fn curl(node: &Node<'_>, url: &str, args: &[&str]) -> Command {
+pub(crate) fn curl(node: &Node<'_>, url: &str, args: &[&str]) -> Command {
     let mut command = node.host().command("curl");
     command.args(["-sS", "--fail", "-x", PROXY, "-o"]);
     command.arg(output(node)).args(args).arg(url);

@@ -284,9 +284,10 @@ impl Bench {
             14 => self.block(from, id, version, input),
             15 => {
                 let block = BlockIndex(u32::from(input.byte().unwrap_or_default()));
-                match version % 4 {
+                match version % 5 {
                     0 => self.tracker.handle_flow(now, &from, &id, block),
                     1 => self.tracker.handle_block_lost(now, from, &id, block),
+                    4 => self.tracker.handle_send_broken_off(now, from, &id, block),
                     2 => self.tracker.handle_block_sent(now, from, &id, block, true),
                     _ => self.tracker.handle_block_sent(now, from, &id, block, false),
                 }

@@ -17,6 +17,7 @@ use crate::ambient::{self, Clock};
 use crate::get::{GetError, GetEvent, GetProgress, GetRequest, GetSummary, Started};
 use crate::limits::{ByteRate, Limiter};
 use crate::source::{HeadAt, SourceEvent};
+use crate::store::PlaceWatch;
 use crate::whole_digest::Algorithm;
 
 /// Reads in a row that may fail without a byte.
@@ -28,21 +29,50 @@ const MAX_RESTARTS: u32 = 3;
 /// A source that asks for more patience than this is given up.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
-/// Serves one caller from the source, until it has everything or has left.
-pub(super) async fn run(parts: &Parts, task: TaskId, id: String, asker: Asker) {
+/// Who has been given more than such a part of what is left does not come back to the cache: it would wait for as long
+/// until its peers have brought that once more.
+const MAX_GIVEN_PART: u64 = 4;
+
+/// Serves one caller from the source, until it has everything or has left; or comes back to the cache, for which `place`
+/// looks: then it is returned, with how often it has come back.
+pub(super) async fn run(
+    parts: &Parts,
+    task: TaskId,
+    id: String,
+    asker: Asker,
+    mut place: Option<PlaceWatch>,
+) -> Option<(Asker, u32)> {
     let (request, sender) = (Arc::clone(&asker.request), &asker.sender);
     let timeout = request.timeout.unwrap_or(Duration::MAX);
     let ended = tokio::select! {
         biased;
-        () = sender.gone() => return,
-        () = parts.stop.cancelled() => return,
-        () = sleep(timeout) => Err(GetError::Timeout),
-        ended = serve(parts, task, id, &asker) => ended,
+        () = sender.gone() => return None,
+        () = parts.stop.cancelled() => return None,
+        () = sleep(timeout) => Err(GetError::Timeout.into()),
+        ended = serve(parts, task, id, &asker, place.as_mut()) => ended,
     };
     match ended {
         // A caller who left meanwhile is told nothing.
         Ok(summary) => drop(sender.send(GetEvent::Done(summary))),
-        Err(error) => sender.fail(error),
+        Err(Stop::Failed(error)) => sender.fail(error),
+        Err(Stop::Place) => {
+            sender.send(GetEvent::Restarted).ok()?;
+            return place.map(|place| (asker, place.returns()));
+        }
+    }
+    None
+}
+
+/// Why a download from the source ends early.
+enum Stop {
+    Failed(GetError),
+    /// There is place in the cache by now.
+    Place,
+}
+
+impl From<GetError> for Stop {
+    fn from(error: GetError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -57,6 +87,7 @@ struct Direct<'a> {
     meta: Option<Meta>,
     /// What was read, without a gap.
     done: Range<u64>,
+    place: Option<&'a mut PlaceWatch>,
 }
 
 async fn serve(
@@ -64,7 +95,8 @@ async fn serve(
     task: TaskId,
     id: String,
     asker: &Asker,
-) -> Result<GetSummary, GetError> {
+    place: Option<&mut PlaceWatch>,
+) -> Result<GetSummary, Stop> {
     let began = Clock::now();
     let rate = asker
         .request
@@ -79,14 +111,15 @@ async fn serve(
         sink: new_sink(parts, &asker.request).await?,
         meta: None,
         done: 0..0,
+        place,
     };
     direct.read_all().await?;
-    direct.finish(began).await
+    Ok(direct.finish(began).await?)
 }
 
 impl Direct<'_> {
     /// Reads extent after extent, and again where one failed.
-    async fn read_all(&mut self) -> Result<(), GetError> {
+    async fn read_all(&mut self) -> Result<(), Stop> {
         let (mut failures, mut restarts) = (0, 0);
         while let Some(extent) = self.next_extent() {
             let before = self.done.end;
@@ -107,7 +140,7 @@ impl Direct<'_> {
                 SourceFailure::Changed => {
                     restarts += 1;
                     if restarts > MAX_RESTARTS {
-                        return Err(GetError::Changed);
+                        return Err(GetError::Changed.into());
                     }
                     self.start_over().await?;
                     FIRST_PAUSE
@@ -115,11 +148,11 @@ impl Direct<'_> {
                 SourceFailure::Refused { .. }
                 | SourceFailure::NotFound
                 | SourceFailure::Final { .. } => {
-                    return Err(failure.into());
+                    return Err(GetError::from(failure).into());
                 }
             };
             if failures > MAX_FAILURES || pause > MAX_PAUSE {
-                return Err(failure.into());
+                return Err(GetError::from(failure).into());
             }
             if self.meta.as_ref().is_some_and(|meta| meta.single) {
                 // Another read of it may give other bytes.
@@ -154,7 +187,7 @@ impl Direct<'_> {
     }
 
     /// One read: an error of ours ends the download, one of the source is up to the caller.
-    async fn read(&mut self, extent: Extent) -> Result<Result<(), SourceFailure>, GetError> {
+    async fn read(&mut self, extent: Extent) -> Result<Result<(), SourceFailure>, Stop> {
         let limits = vec![self.parts.limits.download.clone(), self.limiter.clone()];
         let mut answer = self
             .parts
@@ -175,6 +208,9 @@ impl Direct<'_> {
                 SourceEvent::Bytes(bytes) => {
                     self.parts.stats.from_source.add(bytes.len() as u64);
                     at = self.write(at, bytes).await?;
+                    if self.can_come_back().await {
+                        return Err(Stop::Place);
+                    }
                 }
                 SourceEvent::Unchanged => {}
                 SourceEvent::End(Ok(_)) => {
@@ -196,6 +232,23 @@ impl Direct<'_> {
         Ok(Err(SourceFailure::Transient {
             what: "the answer broke off".to_owned(),
         }))
+    }
+
+    async fn can_come_back(&mut self) -> bool {
+        let length = self.meta.as_ref().and_then(|meta| meta.layout.length());
+        let Some(length) = length else {
+            return false;
+        };
+        let wanted = self.wanted(length);
+        let left = wanted.end.saturating_sub(self.done.end);
+        let given = self.done.end.saturating_sub(wanted.start);
+        if given > left / MAX_GIVEN_PART {
+            return false;
+        }
+        match &mut self.place {
+            Some(place) => place.is_there(length, left).await,
+            None => false,
+        }
     }
 
     fn begin(&mut self, head: &SourceHead) -> Result<(), GetError> {

@@ -26,6 +26,15 @@ const MAX_CALLERS: usize = 4096;
 const PLACE_BYTES_PER_SEC: u64 = 100_000_000;
 const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a caller has been through for want of a place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waits {
+    /// It waited for one.
+    pub(super) has_waited: bool,
+    /// How often it came back from reading the source by itself.
+    pub(super) returns: u32,
+}
+
 /// What a download needs besides its request.
 pub(crate) struct Asker {
     pub(crate) caller: Caller,
@@ -66,27 +75,51 @@ impl Driver {
             shared
         };
         if asker.request.source == SourcePolicy::Only {
-            self.get_direct(task, asker);
+            self.get_direct(task, credential, asker, None);
         } else {
-            self.join(now, task, owned, credential, asker, false);
+            self.join(now, task, owned, credential, asker, Waits::default());
         }
     }
 
-    /// Serves a caller who wants neither peers nor the cache, or for whom the cache has no room.
-    fn get_direct(&mut self, task: TaskId, asker: Asker) {
+    /// Serves a caller who wants neither peers nor the cache, or for whom the cache has no room: the latter may come back,
+    /// as `waits` says how often it did already.
+    fn get_direct(
+        &mut self,
+        task: TaskId,
+        credential: Credential,
+        asker: Asker,
+        waits: Option<Waits>,
+    ) {
         let number = self.tasks.next_caller();
         let id = short_id(number, task);
         info!(id, task = %task.short(), "download from the source alone begins");
         self.directs += 1;
         let parts = self.parts.clone();
+        let place = waits.map(|waits| parts.store.places().watch(waits.returns));
         self.parts.spawn(async move {
-            Box::pin(direct::run(&parts, task, id, asker)).await;
+            let back = Box::pin(direct::run(&parts, task, id, asker, place)).await;
             parts.report(Report::DirectEnded).await;
+            if let Some((asker, returns)) = back {
+                let report = Report::WaitedForPlace {
+                    task,
+                    credential,
+                    asker: Box::new(asker),
+                    returns,
+                };
+                parts.report(report).await;
+            }
         });
     }
 
     /// Lets a caller for whom there is no place wait for one.
-    fn wait_for_place(&mut self, task: TaskId, credential: Credential, bytes: u64, asker: Asker) {
+    fn wait_for_place(
+        &mut self,
+        task: TaskId,
+        credential: Credential,
+        bytes: u64,
+        asker: Asker,
+        returns: u32,
+    ) {
         let patience = Duration::from_millis(bytes / (PLACE_BYTES_PER_SEC / 1000));
         let patience = patience.min(MAX_PLACE_PATIENCE);
         let timeout = asker.request.timeout.unwrap_or(Duration::MAX);
@@ -109,13 +142,14 @@ impl Driver {
                     task,
                     credential,
                     asker,
+                    returns,
                 };
                 parts.report(report).await;
             }
         });
     }
 
-    /// Makes a caller part of a task. One who `has_waited` for a place does not wait for it again.
+    /// Makes a caller part of a task.
     pub(super) fn join(
         &mut self,
         now: Now,
@@ -123,7 +157,7 @@ impl Driver {
         is_owned: bool,
         credential: Credential,
         asker: Asker,
-        has_waited: bool,
+        waits: Waits,
     ) {
         let Asker {
             caller,
@@ -183,7 +217,7 @@ impl Driver {
             news: entry.news.subscribe(),
             stats: Arc::clone(&self.parts.stats),
             takes_pipe,
-            has_waited,
+            has_waited: waits.has_waited,
         };
         info!(id, task = %task.short(), host = request.url.host_str().unwrap_or_default(), "download begins");
         let wish = self.wish_of(&request, credential, part_of(&request));
@@ -192,6 +226,7 @@ impl Driver {
             credential,
             uid: caller.uid,
             gate,
+            waits,
             asked: false,
             refused: false,
         };
@@ -250,7 +285,7 @@ impl Driver {
                     request,
                     sender,
                 };
-                self.join(now, own, true, waiting.credential, asker, false);
+                self.join(now, own, true, waiting.credential, asker, Waits::default());
             }
             Left::NoPlace { sender, bytes } => {
                 let asker = Asker {
@@ -258,16 +293,20 @@ impl Driver {
                     request,
                     sender,
                 };
-                self.wait_for_place(task, waiting.credential, bytes, asker);
+                let returns = waiting.waits.returns;
+                self.wait_for_place(task, waiting.credential, bytes, asker, returns);
             }
-            Left::Through(sender) => self.get_direct(
-                task,
-                Asker {
+            Left::Through { sender, may_return } => {
+                let asker = Asker {
                     caller,
                     request,
                     sender,
-                },
-            ),
+                };
+                // Alone this node would only read once more what the caller was given.
+                let is_alone = self.gossip.members().next().is_none();
+                let waits = (may_return && !is_alone).then_some(waiting.waits);
+                self.get_direct(task, waiting.credential, asker, waits);
+            }
         }
         let is_last = self
             .tasks

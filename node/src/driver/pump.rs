@@ -53,7 +53,11 @@ pub(crate) enum Left {
     /// It belongs to another task.
     Moved(DownloadSender),
     /// There is no place for the task on this host: the bytes are to be passed through.
-    Through(DownloadSender),
+    Through {
+        sender: DownloadSender,
+        /// It may come back once there is one.
+        may_return: bool,
+    },
     /// There is no place for the task on this host now: there may be in a moment.
     NoPlace {
         sender: DownloadSender,
@@ -85,7 +89,7 @@ enum Step {
     Wait,
     Ended,
     Moved,
-    Through,
+    Through { may_return: bool },
     NoPlace(u64),
 }
 
@@ -143,7 +147,10 @@ impl Pump {
                 Ok(Step::Wait) => {}
                 Ok(Step::Ended) | Err(Gone) => return Left::Done,
                 Ok(Step::Moved) => return Left::Moved(self.sender),
-                Ok(Step::Through) => return Left::Through(self.sender),
+                Ok(Step::Through { may_return }) => {
+                    let sender = self.sender;
+                    return Left::Through { sender, may_return };
+                }
                 Ok(Step::NoPlace(bytes)) => {
                     let sender = self.sender;
                     return Left::NoPlace { sender, bytes };
@@ -196,7 +203,10 @@ impl Pump {
                 self.sender.fail(error.clone());
                 return Ok(Step::Ended);
             }
-            Gate::Through => return self.pass_through(),
+            Gate::Through => {
+                self.part()?;
+                return Ok(Step::Through { may_return: false });
+            }
             Gate::Moved => {
                 self.restart(&news)?;
                 return Ok(Step::Moved);
@@ -233,7 +243,7 @@ impl Pump {
         let can_wait = !self.has_waited && (self.takes_pipe || self.told.started.is_none());
         if let Some(bytes) = has_no_place.filter(|_| can_wait) {
             info!(id = self.id, task = %self.task.short(), %error, "no place for a task; waiting for one");
-            self.pass_through()?;
+            self.part()?;
             return Ok(Step::NoPlace(bytes));
         }
         if has_no_place.is_none() || !self.takes_pipe {
@@ -241,20 +251,20 @@ impl Pump {
             return Ok(Step::Ended);
         }
         info!(id = self.id, task = %self.task.short(), %error, "no place for a task; passing it through");
-        self.pass_through()
+        self.part()?;
+        Ok(Step::Through { may_return: true })
     }
 
-    fn pass_through(&mut self) -> Result<Step, Gone> {
+    /// What the caller was shown is not this task's any more.
+    fn part(&mut self) -> Result<(), Gone> {
         if self.told.started.take().is_some() {
             self.sender.send(GetEvent::Restarted)?;
         }
-        Ok(Step::Through)
+        Ok(())
     }
 
     fn restart(&mut self, news: &News) -> Result<(), Gone> {
-        if self.told.started.take().is_some() {
-            self.sender.send(GetEvent::Restarted)?;
-        }
+        self.part()?;
         self.wait_for_validation = false;
         self.audit.restart();
         let completions = self.told.completions;

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use super::Driver;
 use super::access::Answer;
 use super::credentials::{Credential, task_of};
-use super::downloads::Asker;
+use super::downloads::{Asker, Waits};
 use super::files::Place;
 use super::pump::Left;
-use super::sends::SendKey;
+use super::sends::{SendKey, Sent};
 use super::source_reads::{CutBlock, ReadEnd, ReadKey};
 use crate::discovery::Candidate;
 use crate::store::ReserveError;
@@ -58,8 +58,8 @@ pub(crate) enum Report {
     SourceBlock { key: ReadKey, cut: CutBlock },
     /// A read ended by itself.
     SourceEnd { key: ReadKey, end: ReadEnd },
-    /// An upload ended; the bytes if all were acknowledged.
-    Sent { key: SendKey, sent: Option<u64> },
+    /// An upload ended.
+    Sent { key: SendKey, sent: Sent },
     /// A block that had to wait for the limit of its task.
     Admitted {
         from: PeerId,
@@ -96,6 +96,7 @@ pub(crate) enum Report {
         task: TaskId,
         credential: Credential,
         asker: Box<Asker>,
+        returns: u32,
     },
     /// The store found a block damaged.
     Damaged { task: TaskId, block: BlockIndex },
@@ -119,9 +120,14 @@ impl Driver {
                 task,
                 credential,
                 asker,
+                returns,
             } => {
                 let is_own = task != task_of(&asker.request, None);
-                self.join(now, task, is_own, credential, *asker, true);
+                let waits = Waits {
+                    has_waited: true,
+                    returns,
+                };
+                self.join(now, task, is_own, credential, *asker, waits);
             }
             Report::Damaged { task, block } => self.handle_damaged(now, task, block),
             Report::SyncStart { open } => self.handle_sync_start(now, open),

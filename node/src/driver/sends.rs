@@ -37,7 +37,7 @@ impl Driver {
     pub(super) fn send_block(&mut self, now: Now, key: SendKey, version: VersionId) {
         let Some(link) = self.links.get(&key.to).cloned() else {
             self.tracker
-                .handle_block_sent(now, key.to, &key.task, key.block, false);
+                .handle_send_broken_off(now, key.to, &key.task, key.block);
             return;
         };
         self.links.touch(now, &key.to);
@@ -62,7 +62,7 @@ impl Driver {
     }
 
     /// An upload ended.
-    pub(super) fn handle_sent(&mut self, now: Now, key: SendKey, sent: Option<u64>) {
+    pub(super) fn handle_sent(&mut self, now: Now, key: SendKey, sent: Sent) {
         if self.sends.running.remove(&key).is_none() {
             return;
         }
@@ -70,17 +70,32 @@ impl Driver {
         if self.tasks.touch(&key.task) {
             self.parts.store.touch(key.task);
         }
-        if let Some(bytes) = sent {
+        if let Sent::All(bytes) = sent {
             self.parts.stats.to_peers.add(bytes);
             self.peers.sent(key.to, bytes);
         }
-        self.tracker
-            .handle_block_sent(now, key.to, &key.task, key.block, sent.is_some());
+        let SendKey { to, task, block } = key;
+        match sent {
+            Sent::All(_) => self.tracker.handle_block_sent(now, to, &task, block, true),
+            Sent::BrokenOff => self.tracker.handle_send_broken_off(now, to, &task, block),
+            Sent::Unreadable => self.tracker.handle_block_sent(now, to, &task, block, false),
+        }
     }
 }
 
-/// Sends a block; the number of bytes if all of them were acknowledged.
-async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) -> Option<u64> {
+/// How an upload ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sent {
+    /// So many bytes were acknowledged: the block.
+    All(u64),
+    /// The receiver did not want it any more, or the link is gone.
+    BrokenOff,
+    /// This node cannot send it.
+    Unreadable,
+}
+
+/// Sends a block.
+async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) -> Sent {
     let SendKey { task, block, .. } = key;
     let body = match parts.store.read(task, version, block).await {
         Ok(bytes) => bytes,
@@ -89,13 +104,15 @@ async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) ->
             if matches!(error, ReadError::Damaged(_)) {
                 parts.report(Report::Damaged { task, block }).await;
             }
-            return None;
+            return Sent::Unreadable;
         }
     };
     let body = parts.faults.on_upload(body);
     let bytes = body.len() as u64;
     parts.limits.upload.take(bytes).await;
-    let length = u32::try_from(bytes).ok()?;
+    let Ok(length) = u32::try_from(bytes) else {
+        return Sent::Unreadable;
+    };
     match link
         .send_block(
             BlockHeader {
@@ -108,10 +125,10 @@ async fn upload(parts: &Parts, link: &Link, key: SendKey, version: VersionId) ->
         )
         .await
     {
-        Ok(()) => Some(bytes),
+        Ok(()) => Sent::All(bytes),
         Err(error) => {
             trace!(task = %task.short(), %block, %error, "upload ended early");
-            None
+            Sent::BrokenOff
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::credentials::Credential;
+use super::downloads::Waits;
 use super::news::{Gate, News};
 use super::pump::same_kind;
 use crate::ambient::unix_millis;
@@ -85,6 +86,7 @@ pub(super) struct Waiting {
     pub(super) credential: Credential,
     pub(super) uid: u32,
     pub(super) gate: watch::Sender<Gate>,
+    pub(super) waits: Waits,
     /// Whether the source was asked about this caller already.
     pub(super) asked: bool,
     /// Whether the source said no to this caller.

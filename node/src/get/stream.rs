@@ -139,6 +139,11 @@ impl ByteStream {
         self.version
     }
 
+    /// Takes only bytes of this version: what comes before them was had from elsewhere.
+    pub const fn expect(&mut self, version: Option<VersionId>) {
+        self.version = version;
+    }
+
     /// Where the next byte lies in the whole.
     pub const fn position(&self) -> u64 {
         self.at

@@ -244,8 +244,14 @@ impl Inner {
         }
     }
 
-    fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
-        let mut rack = self.rack();
+    /// Whether so many bytes more would find place. Blocking.
+    pub(super) fn has_place(&self, bytes: u64) -> bool {
+        let free = self.free_bytes();
+        self.lack(&self.rack(), bytes, free).is_none()
+    }
+
+    /// What so many bytes more lack, even if all that may be evicted is.
+    fn lack(&self, rack: &Rack, need: u64, free: u64) -> Option<ReserveError> {
         let evictable: u64 = rack
             .slots
             .iter()
@@ -253,26 +259,38 @@ impl Inner {
             .map(|(_, slot)| slot.charge)
             .sum();
         let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
-        let wanted_free = rack
-            .outstanding()
-            .saturating_add(need)
-            .saturating_add(floor);
         let held = rack.used_bytes - evictable;
         if need > quota.saturating_sub(held) {
-            return Room::None(ReserveError::NoRoom {
+            return Some(ReserveError::NoRoom {
                 need_bytes: need,
                 held_bytes: held,
                 cache_bytes: quota,
             });
         }
         // Without evicting in vain: what others fill the disk with is not ours to give.
-        if free.saturating_add(evictable) < wanted_free {
-            return Room::None(ReserveError::DiskFull {
+        (free.saturating_add(evictable) < self.wanted_free(rack, need)).then_some(
+            ReserveError::DiskFull {
                 need_bytes: need,
                 free_bytes: free,
                 floor_bytes: floor,
-            });
+            },
+        )
+    }
+
+    /// What must be free on the disk for so many bytes more.
+    fn wanted_free(&self, rack: &Rack, need: u64) -> u64 {
+        rack.outstanding()
+            .saturating_add(need)
+            .saturating_add(self.config.free_floor_bytes)
+    }
+
+    fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
+        let mut rack = self.rack();
+        if let Some(error) = self.lack(&rack, need, free) {
+            return Room::None(error);
         }
+        let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
+        let wanted_free = self.wanted_free(&rack, need);
         if free >= wanted_free && need <= quota.saturating_sub(rack.used_bytes) {
             let Some(slot) = rack.slots.get_mut(&entry.task) else {
                 return Room::None(ReserveError::Gone);

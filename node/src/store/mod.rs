@@ -19,6 +19,7 @@ pub(crate) mod fuzzing;
 mod index;
 mod inner;
 mod lock;
+mod place;
 mod progress;
 mod record;
 mod reopen;
@@ -43,6 +44,8 @@ use tokio::task::spawn_blocking;
 pub use self::about::About;
 pub use self::config::{StoreConfig, disk_bytes};
 pub use self::error::{OpenError, PutError, ReadError, ReserveError};
+pub use self::place::PlaceWatch;
+pub(crate) use self::place::Places;
 pub use self::progress::{Progress, WriteFailure};
 pub use self::view::{Opened, StoreEvent, StoreStats, StoredTask, TaskSummary};
 
@@ -146,6 +149,11 @@ impl Store {
                 Ok(Opening::Pending) | Err(_) => Err(ReserveError::Gone),
             }
         }
+    }
+
+    /// For downloads that do without the cache, because it had no place.
+    pub(crate) fn places(&self) -> Places {
+        Places(Arc::downgrade(self.inner()))
     }
 
     /// Keeps a verified block; it can be read from here on. Never waits: see [`room`](Self::room).

@@ -101,7 +101,17 @@ impl LocalTracker {
         self.settle(now);
     }
 
-    /// A block that [`Output::SendBlock`] asked for was taken by the peer (`done`), or could not be sent.
+    /// A block that [`Output::SendBlock`] asked for was broken off on its way. That need not be because it cannot be had
+    /// here: whoever was told so would never ask for it again.
+    pub fn handle_send_broken_off(&mut self, now: Now, to: PeerId, id: &TaskId, block: BlockIndex) {
+        let mut cx = context!(self, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.session.handle_send_broken_off(&mut cx, &to, block);
+        }
+        self.settle(now);
+    }
+
+    /// A block that [`Output::SendBlock`] asked for was taken by the peer (`done`), or cannot be read here.
     pub fn handle_block_sent(
         &mut self,
         now: Now,

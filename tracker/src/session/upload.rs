@@ -274,7 +274,19 @@ impl Session {
         }
     }
 
-    /// A block left this node, or could not.
+    /// A block did not get there: whether its asker still wants it, it will say.
+    pub(crate) fn handle_send_broken_off(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &PeerId,
+        block: BlockIndex,
+    ) {
+        if self.end_upload(cx, to, block) {
+            self.offer(cx);
+        }
+    }
+
+    /// A block left this node, or cannot.
     pub(crate) fn handle_sent(
         &mut self,
         cx: &mut Context<'_>,

@@ -132,6 +132,17 @@ fn an_upload_to_a_node_that_died_is_taken_back() {
 }
 
 #[test]
+fn a_block_that_was_broken_off_on_its_way_can_be_had_again() {
+    let (mut cluster, reader, taker) = pair();
+    let to = cluster.peer(taker);
+    cluster.nodes[reader].handle_send_broken_off(cluster.now, to, &task(), BlockIndex(0));
+    cluster.settle();
+    cluster.done.clear();
+    cluster.pass(Duration::from_secs(2));
+    assert!(cluster.carry_a_block(reader, taker), "it is offered again");
+}
+
+#[test]
 fn a_caller_that_leaves_calls_off_what_was_wanted() {
     let (mut cluster, reader, taker) = pair();
     cluster.nodes[taker].service_down(cluster.now, &task());

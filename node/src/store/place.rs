@@ -1,0 +1,75 @@
+//! Place in the cache for a download that does without it, because there was none.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use super::inner::Inner;
+
+/// How often is looked whether there is place.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// It must be there at so many looks in a row: a disk that somebody fills has place for moments.
+const LOOKS: u32 = 2;
+/// For less it is not worth the while.
+const WORTH_BYTES: u64 = 16 * 1024 * 1024;
+/// How often one download may come back to the cache.
+const MAX_RETURNS: u32 = 3;
+
+/// Makes watches for place; it keeps no store open.
+#[derive(Debug, Clone)]
+pub(crate) struct Places(pub(super) Weak<Inner>);
+
+impl Places {
+    /// A watch for a download that came back so often already.
+    pub(crate) fn watch(&self, returns: u32) -> PlaceWatch {
+        PlaceWatch {
+            places: self.clone(),
+            look_at: Instant::now() + LOOK_PERIOD,
+            seen: 0,
+            returns,
+        }
+    }
+}
+
+/// Looks now and then whether a download that reads the source by itself can come back to the cache and its peers: alone
+/// it costs the source a copy.
+#[derive(Debug)]
+pub struct PlaceWatch {
+    places: Places,
+    look_at: Instant,
+    seen: u32,
+    returns: u32,
+}
+
+impl PlaceWatch {
+    /// How often the download came back, once it does so again.
+    pub(crate) const fn returns(&self) -> u32 {
+        self.returns
+    }
+
+    /// Whether the download should come back now: there is place for all `length` bytes of its file, of which `left` are
+    /// still to come. To be asked as often as bytes come.
+    pub async fn is_there(&mut self, length: u64, left: u64) -> bool {
+        let now = Instant::now();
+        if now < self.look_at || left < WORTH_BYTES || self.returns >= MAX_RETURNS {
+            return false;
+        }
+        self.look_at = now + LOOK_PERIOD;
+        let store = self.places.0.upgrade();
+        let there =
+            spawn_blocking(move || store.is_some_and(|store| store.has_place(length))).await;
+        self.seen = if there.unwrap_or(false) {
+            self.seen + 1
+        } else {
+            0
+        };
+        if self.seen < LOOKS {
+            return false;
+        }
+        self.seen = 0;
+        self.returns += 1;
+        true
+    }
+}
