@@ -223,8 +223,11 @@ impl Pour {
         let Ok(mut node) = begin(&source.shared, source.get.clone(), rest).await else {
             return false;
         };
-        info!(host = %source.origin.authority, at = self.at, "the node goes on with an answer");
         node.expect(source.version);
+        if node.started().await.is_err() {
+            return false;
+        }
+        info!(host = %source.origin.authority, at = self.at, "the node goes on with an answer");
         self.node = Some(Box::new(node));
         self.upstream = None;
         true

@@ -180,24 +180,24 @@ fn one_of_two_has_a_full_disk(
     let _disk = Disk::small(cluster.nodes()[0].data(), 80);
     cluster.start_all();
     cluster.wait_for_members(2, Duration::from_secs(20));
-    let (full, other) = (&cluster.nodes()[0], &cluster.nodes()[1]);
+    let (small, other) = (&cluster.nodes()[0], &cluster.nodes()[1]);
     let url = origin.url("file.iso");
     let [done, others] = thread::scope(|scope| {
         let others = scope.spawn(|| other.get(&url, &output(other)).run());
-        let command = ask(full, &url);
+        let command = ask(small, &url);
         let get = scope.spawn(|| Job::new(command).run());
-        let ballast = fill(full);
+        let ballast = fill(small);
         let give_up = Instant::now() + Duration::from_secs(30);
         let alone = ["passing it through", "the upstream itself goes on"];
-        while !alone.iter().any(|words| full.log().contains(words)) {
-            assert!(Instant::now() < give_up, "{}", full.log());
+        while !alone.iter().any(|words| small.log().contains(words)) {
+            assert!(Instant::now() < give_up, "{}", small.log());
             thread::sleep(Duration::from_millis(50));
         }
         drop(ballast);
         [get, others].map(|get| get.join().unwrap())
     });
     let digest = sha256(&content);
-    expect_right(full, &done, &digest);
+    expect_right(small, &done, &digest);
     expect_right(other, &others, &digest);
     // By itself it would read nearly all of one more.
     expect_copies(origin.copies("file.iso"), content.len(), 1.5);

@@ -235,8 +235,9 @@ impl Direct<'_> {
     }
 
     async fn can_come_back(&mut self) -> bool {
-        let length = self.meta.as_ref().and_then(|meta| meta.layout.length());
-        let Some(length) = length else {
+        // What has no validator is another version to whoever reads it next.
+        let meta = self.meta.as_ref().filter(|meta| !meta.single);
+        let Some(length) = meta.and_then(|meta| meta.layout.length()) else {
             return false;
         };
         let wanted = self.wanted(length);

@@ -174,7 +174,7 @@ impl Table {
         if self.role != Role::Granting
             || lacking.is_empty()
             || lacking.iter().any(reads)
-            || !self.leases.out.is_empty()
+            || self.leases.readers() > 0
         {
             return;
         }
@@ -198,6 +198,7 @@ impl Table {
 
     /// Takes leases back from readers that fell silent, and grants again after a pause.
     pub(super) fn expire_leases(&mut self, cx: &mut Context<'_>, rules: SourceRules) {
+        self.leases.end_spreading(cx.now);
         let silent: Vec<(u64, PeerId)> = self
             .leases
             .out

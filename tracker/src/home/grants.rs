@@ -49,13 +49,13 @@ impl Table {
                 Extent::Validate { meta: meta.clone() }
             }
             _ if !self.is_reader(&to) => return None,
-            None if leases.out.is_empty() => Extent::Probe,
+            None if leases.readers() == 0 => Extent::Probe,
             None => return None,
             Some(meta) => {
                 if !self.may_read_on(&to, meta.layout.blocks_per_piece()) {
                     return None;
                 }
-                if !meta.ranges && !leases.out.is_empty() {
+                if !meta.ranges && leases.readers() > 0 {
                     return None;
                 }
                 Extent::Blocks {
@@ -105,7 +105,7 @@ impl Table {
     /// Whether the version must be shown to be current before it is served to somebody with this patience.
     fn must_validate(&self, now: Now, known: &Registrant) -> bool {
         // While it is being read it is current: every read names its validator.
-        self.leases.out.is_empty()
+        self.leases.readers() == 0
             && !self.leases.has_unread_for(known)
             && self.leases.meta.as_ref().is_some_and(|meta| !meta.single)
             && self
@@ -206,6 +206,11 @@ impl Table {
         let mut ends = report.end.is_some();
         match report.end {
             None => {}
+            Some(LeaseEnd::Done) if first_meta => {
+                // A probe that was answered by a validation: nothing was read that could have to spread.
+                self.lease_done(cx, report.lease);
+                self.leases.out.remove(&report.lease);
+            }
             Some(LeaseEnd::Done) => ends = self.lease_done(cx, report.lease),
             Some(LeaseEnd::Returned) => {
                 self.leases.revoke(report.lease);

@@ -16,6 +16,9 @@ use crate::meta::{Meta, SourceFailure};
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// Blocks that do not leave their reader for so long are not waited for: others will say that they miss them.
 const SPREAD_PATIENCE: Duration = Duration::from_secs(3);
+/// Reads that are over and not spread which are waited for: of one holder, and of all.
+const MAX_SPREADING_EACH: usize = 4;
+const MAX_SPREADING: usize = 32;
 /// Leases that others told of, beyond which no more are noted.
 const MAX_TOLD: usize = 64;
 /// For this long a failure also answers those who come after it: they asked at the same moment.
@@ -288,6 +291,7 @@ impl Leases {
         self.unread = BlockSet::new();
         self.validated = None;
         self.brought = 0;
+        self.out.retain(|_, out| out.ended.is_none());
     }
 
     /// Whether something that a registrant wants is unread.
@@ -332,7 +336,11 @@ impl Leases {
         let silent = self
             .out
             .values()
-            .map(|out| out.reported + LEASE_PATIENCE)
+            .map(|out| {
+                let silent = out.reported + LEASE_PATIENCE;
+                let ended = out.ended.map(|at| at + SPREAD_PATIENCE);
+                ended.map_or(silent, |ended| ended.min(silent))
+            })
             .min();
         let paused = self.not_before.filter(|_| self.has_work());
         [silent, paused].into_iter().flatten().min()
@@ -350,19 +358,34 @@ impl Leases {
 
     /// A read is over. Whether that is news: until its blocks have left the reader, it says so again and again.
     pub(super) fn end(&mut self, now: Now, id: u64) -> bool {
+        let Some(holder) = self.out.get(&id).map(|out| out.holder) else {
+            return false;
+        };
+        let others = self.out.iter().filter(|(other, _)| **other != id);
+        let spreading = others.filter(|(_, out)| out.ended.is_some());
+        let (all, its_own) = spreading.fold((0, 0), |(all, its_own), (_, out)| {
+            (all + 1, its_own + usize::from(out.holder == holder))
+        });
+        let is_full = all >= MAX_SPREADING || its_own >= MAX_SPREADING_EACH;
         let Some(out) = self.out.get_mut(&id) else {
             return false;
         };
         let is_news = out.ended.is_none();
-        let since = *out.ended.get_or_insert(now);
+        out.ended.get_or_insert(now);
         let is_open = self.meta.as_ref().is_some_and(|meta| {
             let end = out.run.end.min(meta.layout.blocks().unwrap_or(0));
             meta.ranges && !meta.single && out.read_to < end
         });
-        if !is_open || now.saturating_since(since) >= SPREAD_PATIENCE {
+        if !is_open || is_full {
             self.out.remove(&id);
         }
         is_news
+    }
+
+    /// What has not spread by now is waited for no more, whatever its holder says.
+    pub(super) fn end_spreading(&mut self, now: Now) {
+        let lasts = |at: Now| now.saturating_since(at) < SPREAD_PATIENCE;
+        self.out.retain(|_, out| out.ended.is_none_or(lasts));
     }
 
     pub(super) fn held_by(&self, peer: &PeerId) -> usize {

@@ -170,7 +170,7 @@ impl Table {
         if let (None, Some(meta), true) = (
             &self.leases.meta,
             &register.meta,
-            (register.holds != Holds::Nothing && self.leases.out.is_empty())
+            (register.holds != Holds::Nothing && self.leases.readers() == 0)
                 || !register.leases.is_empty(),
         ) {
             self.leases

@@ -10,15 +10,20 @@ use dfnode_gossip::Now;
 
 use super::Task;
 use crate::context::Context;
+use crate::ids::VersionId;
 use crate::message::{Extent, Lease, LeaseEnd, LeaseReport, Message};
 use crate::reads::{REPORT_PERIOD, Read};
 
 /// Blocks that nobody took in this time are wanted by nobody here: the home need not wait for them.
 const SPREAD_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Reads that are over and not spread of which the home is told.
+const MAX_SPREADING: usize = 4;
+
 /// A read that is over, and the blocks of its end that no neighbour has.
 #[derive(Debug)]
 pub(super) struct Spreading {
+    version: VersionId,
     run: Range<u32>,
     bytes: u64,
     report_at: Now,
@@ -45,8 +50,15 @@ impl Task {
             return 0;
         };
         let spread_to = self.spread_to(read);
-        if spread_to < read.done_to {
+        let version = read.meta.as_ref().map(|meta| meta.version);
+        if spread_to < read.done_to
+            && let Some(version) = version
+        {
+            if self.spreading.len() >= MAX_SPREADING {
+                return read.done_to;
+            }
             let spreading = Spreading {
+                version,
                 run: spread_to..read.done_to,
                 bytes: read.bytes,
                 report_at: now + REPORT_PERIOD,
@@ -64,8 +76,12 @@ impl Task {
         }
         let unspread = self.session.unspread();
         let home = self.registration.home();
+        let version = self.version();
         let (task, session) = (self.id, &self.session);
         self.spreading.retain(|lease, one| {
+            if version != Some(one.version) {
+                return false;
+            }
             if cx.now < one.report_at {
                 return true;
             }
@@ -95,7 +111,8 @@ impl Task {
     pub(super) fn spreading(&self) -> impl Iterator<Item = Lease> + '_ {
         let leases = self.spreading.iter();
         leases.filter_map(|(id, one)| {
-            let meta = self.session.meta.clone()?;
+            let meta = self.session.meta.clone();
+            let meta = meta.filter(|meta| meta.version == one.version)?;
             let run = one.run.clone();
             let extent = Extent::Blocks { meta, run };
             Some(Lease { id: *id, extent })
