@@ -241,12 +241,16 @@ impl<'lab> Node<'lab> {
         command
     }
 
-    /// The same for a user whose configuration names the cluster, as the node's does: who finds no node joins it.
+    /// The same for a user whose configuration is the node's: who finds no node joins its cluster, with its room.
     pub(crate) fn get_as_member(&self, url: &str, output: &Path) -> Command {
         let mut command = self.get_command(url, output);
-        let run = self.options.run.windows(2);
-        let named = run.filter(|pair| ["--cluster-key", "--join"].contains(&pair[0].as_str()));
-        command.args(named.flatten());
+        for pair in self.options.run.windows(2) {
+            match pair[0].as_str() {
+                "--cluster-key" | "--join" => drop(command.args(pair)),
+                "--cache-size" => drop(command.env("DFNODE_CACHE_SIZE", &pair[1])),
+                _ => {}
+            }
+        }
         command
     }
 
