@@ -131,10 +131,10 @@ fn store_config(settings: &Settings) -> Result<StoreConfig, Failure> {
         .unwrap_or(&data);
     let disk = StoreConfig::for_disk_of(there);
     let mut config = disk.with_context(|| format!("cannot use {}", there.display()))?;
-    set(
-        &mut config.cache_bytes,
-        settings.said.cache_size.map(|size| size.0),
-    );
+    if let Some(size) = settings.said.cache_size {
+        config.cache_bytes = size.0;
+        config.spare_bytes = None;
+    }
     config.idle_ttl = settings.said.cache_ttl.map(|span| span.0);
     Ok(config)
 }

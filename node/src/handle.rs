@@ -15,7 +15,7 @@ use crate::get::{
     Caller, Download, GetError, GetRequest, PeerView, RemoveError, RemoveOutcome, RemoveRequest,
     Status, TaskView,
 };
-use crate::store::{PlaceWatch, Places};
+use crate::store::{PlaceWatch, Places, Returns};
 
 /// A running node. Clones are cheap and mean the same node; dropping them does not stop it.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ impl Handle {
 
     /// For a download that goes on without the node because its cache had no place.
     pub fn watch_place(&self) -> PlaceWatch {
-        self.places.watch(0)
+        self.places.watch(Returns::default())
     }
 
     /// The node at a glance; empty if it stops.

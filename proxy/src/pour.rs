@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfnode_node::get::{ByteStream, GetError, GetRequest, StreamError};
-use dfnode_node::store::PlaceWatch;
+use dfnode_node::store::{PlaceWatch, WORTH_BYTES};
 use dfnode_tracker::VersionId;
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -17,7 +17,7 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use tokio::select;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::blob::begin;
@@ -38,12 +38,20 @@ const MAX_TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How often in a row a node may stand still that nobody can go on for.
 const MAX_WAITS: u32 = 6;
+/// When a node that gave up because of the source is asked again; doubled each time. What the upstream gives alone costs it
+/// another copy.
+const FIRST_REST: Duration = Duration::from_secs(2);
+const MAX_REST: Duration = Duration::from_mins(1);
 
 /// Bytes of one answer, in their order.
 pub(crate) struct Pour {
     source: Source,
-    /// Until it can never go on.
+    /// Until it cannot go on.
     node: Option<Box<ByteStream>>,
+    /// The node that was asked again, until it is seen to go on.
+    trial: Option<Box<ByteStream>>,
+    /// How many bytes the node gave.
+    of_node: u64,
     upstream: Option<Upstream>,
     at: u64,
     end: u64,
@@ -55,8 +63,19 @@ pub(crate) struct Pour {
     has_changed: bool,
     /// How often the node stood still since the last byte while that was known.
     waits: u32,
-    /// Set once the node had no place: it may have one later.
-    place: Option<PlaceWatch>,
+    again: Again,
+}
+
+/// When a node that gave up is asked again.
+enum Again {
+    Never,
+    /// Once there is place for the file on this host.
+    Place(PlaceWatch),
+    /// It may fare better with the source by then, or find peers.
+    Later {
+        at: Instant,
+        rest: Duration,
+    },
 }
 
 /// What is read from the upstream instead.
@@ -122,7 +141,9 @@ impl Pour {
             is_last_try: false,
             has_changed: false,
             waits: 0,
-            place: None,
+            trial: None,
+            of_node: 0,
+            again: Again::Never,
         }
     }
 
@@ -166,6 +187,7 @@ impl Pour {
         match came {
             Ok(Some(bytes)) => {
                 self.source.shared.stats.blob_bytes.add(bytes.len() as u64);
+                self.of_node += bytes.len() as u64;
                 Ok(Some(bytes))
             }
             Ok(None) => Err("the node's file is shorter than it was".into()),
@@ -197,9 +219,7 @@ impl Pour {
             self.hole = self.hole.saturating_mul(2);
         } else {
             self.node = None;
-        }
-        if matches!(error, StreamError::Get(GetError::NoSpace)) && self.place.is_none() {
-            self.place = Some(self.source.shared.node.watch_place());
+            self.again = self.when_again(error);
         }
         self.upstream = Some(Upstream {
             part: None,
@@ -210,27 +230,74 @@ impl Pour {
         Ok(())
     }
 
-    /// Asks a node that had no place for the rest once it has. Whether it was asked.
-    async fn ask_node_again(&mut self) -> bool {
-        let Some(place) = self.place.as_mut().filter(|_| self.node.is_none()) else {
-            return false;
-        };
+    fn when_again(&mut self, error: &StreamError) -> Again {
+        let before = std::mem::replace(&mut self.again, Again::Never);
+        match (error, before) {
+            (StreamError::Get(GetError::NoSpace), Again::Place(mut place)) => {
+                place.lost(self.of_node);
+                Again::Place(place)
+            }
+            (StreamError::Get(GetError::NoSpace), _) => {
+                Again::Place(self.source.shared.node.watch_place())
+            }
+            (StreamError::Get(GetError::SourceFailed { .. } | GetError::NoSource), before) => {
+                let rest = match before {
+                    Again::Later { rest, .. } => MAX_REST.min(rest * 2),
+                    Again::Never | Again::Place(_) => FIRST_REST,
+                };
+                let at = Instant::now() + rest;
+                Again::Later { at, rest }
+            }
+            _ => Again::Never,
+        }
+    }
+
+    /// Asks a node that gave up for the rest, once it may fare better, and returns to it once it does. Until then the
+    /// upstream goes on.
+    async fn try_node_again(&mut self) -> Result<(), BodyError> {
+        if let Some(trial) = &mut self.trial {
+            trial.skip_to(self.at);
+            match trial.goes_on().await {
+                Ok(false) => {}
+                Ok(true) => {
+                    info!(host = %self.source.origin.authority, at = self.at, "the node goes on with an answer");
+                    self.node = self.trial.take();
+                    self.upstream = None;
+                }
+                Err(error) => {
+                    self.trial = None;
+                    // What else it has by now was not given to anybody; what does not hash to its name may have been.
+                    let has_other = matches!(error, StreamError::Changed);
+                    if self.source.sameness.is_rotten(&error) && !has_other {
+                        return Err(error.to_string().into());
+                    }
+                    self.again = self.when_again(&error);
+                }
+            }
+            return Ok(());
+        }
+        let left = self.end - self.at;
+        if self.node.is_some() || left < WORTH_BYTES {
+            return Ok(());
+        }
         let source = &self.source;
-        if !place.is_there(source.length, self.end - self.at).await {
-            return false;
+        let is_due = match &mut self.again {
+            Again::Never => false,
+            Again::Place(place) => place.is_there(source.length, left).await,
+            Again::Later { at, .. } => Instant::now() >= *at,
+        };
+        if !is_due {
+            return Ok(());
         }
         let rest = Some((self.at, Some(self.end - 1)));
-        let Ok(mut node) = begin(&source.shared, source.get.clone(), rest).await else {
-            return false;
-        };
-        node.expect(source.version);
-        if node.started().await.is_err() {
-            return false;
+        match begin(&source.shared, source.get.clone(), rest).await {
+            Ok(mut node) => {
+                node.expect(source.version);
+                self.trial = Some(Box::new(node));
+            }
+            Err(_) => self.again = Again::Never,
         }
-        info!(host = %source.origin.authority, at = self.at, "the node goes on with an answer");
-        self.node = Some(Box::new(node));
-        self.upstream = None;
-        true
+        Ok(())
     }
 
     fn return_to_node(&mut self) {
@@ -243,9 +310,7 @@ impl Pour {
     /// The next bytes while the upstream goes on; `None` if it is to be asked again. A node that stood still may come
     /// first: an upstream may be slower than it to say anything.
     async fn next_of_upstream(&mut self) -> Result<Option<Bytes>, BodyError> {
-        if self.ask_node_again().await {
-            return Ok(None);
-        }
+        self.try_node_again().await?;
         let Some(upstream) = &mut self.upstream else {
             return Ok(None);
         };
@@ -254,6 +319,7 @@ impl Pour {
             return Ok(None);
         }
         if upstream.part.is_none() && upstream.tries >= MAX_TRIES {
+            self.node = self.node.take().or_else(|| self.trial.take());
             if self.node.is_none() || std::mem::replace(&mut self.is_last_try, true) {
                 return Err("the upstream does not go on either".into());
             }

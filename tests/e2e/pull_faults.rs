@@ -34,6 +34,8 @@ fn patient_curl(host: &Host, url: &str, output: &str) -> (Job, PathBuf) {
     let mut command = curl(host);
     command.args(["--fail", "-L", "--proxy", &format!("http://{PROXY}")]);
     command.args(["--speed-limit", "1", "--speed-time", PATIENCE_SECS]);
+    // The largest image takes its time on a slow link.
+    command.args(["--max-time", "600"]);
     command.arg("-o").arg(&file).arg(url);
     (Job::new(command), file)
 }

@@ -107,7 +107,8 @@ pub(crate) struct NodeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) local_limit: Option<ByteRate>,
 
-    /// The most disk that the cache takes [default: a tenth of the disk]
+    /// The most disk that the cache takes, in use or not [default: what stays a tenth of the disk, and what is in use
+    /// more where the disk has plenty]
     #[arg(long, value_name = "SIZE", env = "DFNODE_CACHE_SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache_size: Option<ByteSize>,

@@ -17,7 +17,7 @@ use crate::ambient::{self, Clock};
 use crate::get::{GetError, GetEvent, GetProgress, GetRequest, GetSummary, Started};
 use crate::limits::{ByteRate, Limiter};
 use crate::source::{HeadAt, SourceEvent};
-use crate::store::PlaceWatch;
+use crate::store::{PlaceWatch, Returns};
 use crate::whole_digest::Algorithm;
 
 /// Reads in a row that may fail without a byte.
@@ -34,14 +34,14 @@ const MAX_PAUSE: Duration = Duration::from_mins(1);
 const MAX_GIVEN_PART: u64 = 4;
 
 /// Serves one caller from the source, until it has everything or has left; or comes back to the cache, for which `place`
-/// looks: then it is returned, with how often it has come back.
+/// looks: then it is returned, with how often it has come back in vain.
 pub(super) async fn run(
     parts: &Parts,
     task: TaskId,
     id: String,
     asker: Asker,
     mut place: Option<PlaceWatch>,
-) -> Option<(Asker, u32)> {
+) -> Option<(Asker, Returns)> {
     let (request, sender) = (Arc::clone(&asker.request), &asker.sender);
     let timeout = request.timeout.unwrap_or(Duration::MAX);
     let ended = tokio::select! {

@@ -18,6 +18,7 @@ use super::tasks::{Entry, Waiting};
 use super::{Driver, Report};
 use crate::get::{Caller, ContentName, DownloadSender, GetError, GetRequest, SourcePolicy};
 use crate::limits::{ByteRate, Limiter};
+use crate::store::Returns;
 
 /// Local callers at once, over all tasks.
 const MAX_CALLERS: usize = 4096;
@@ -31,8 +32,8 @@ const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Waits {
     /// It waited for one.
     pub(super) has_waited: bool,
-    /// How often it came back from reading the source by itself.
-    pub(super) returns: u32,
+    /// How often it came back in vain from reading the source by itself.
+    pub(super) returns: Returns,
 }
 
 /// What a download needs besides its request.
@@ -118,7 +119,7 @@ impl Driver {
         credential: Credential,
         bytes: u64,
         asker: Asker,
-        returns: u32,
+        returns: Returns,
     ) {
         let patience = Duration::from_millis(bytes / (PLACE_BYTES_PER_SEC / 1000));
         let patience = patience.min(MAX_PLACE_PATIENCE);
@@ -296,7 +297,7 @@ impl Driver {
                 let returns = waiting.waits.returns;
                 self.wait_for_place(task, waiting.credential, bytes, asker, returns);
             }
-            Left::Through { sender, may_return } => {
+            Left::Through { sender, reached } => {
                 let asker = Asker {
                     caller,
                     request,
@@ -304,7 +305,11 @@ impl Driver {
                 };
                 // Alone this node would only read once more what the caller was given.
                 let is_alone = self.gossip.members().next().is_none();
-                let waits = (may_return && !is_alone).then_some(waiting.waits);
+                let waits = reached.filter(|_| !is_alone).map(|reached| {
+                    let mut waits = waiting.waits;
+                    waits.returns.lost(reached);
+                    waits
+                });
                 self.get_direct(task, waiting.credential, asker, waits);
             }
         }

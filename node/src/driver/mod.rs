@@ -41,6 +41,7 @@ use dfnode_gossip::{Gossip, Now};
 use dfnode_tracker::{LocalTracker, TaskId};
 use tokio::select;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 use tracing::debug;
 
@@ -253,7 +254,11 @@ impl Driver {
             self.close_idle_links(now);
             self.remember_members();
             self.end_isolations(now);
-            self.parts.store.evict_idle();
+            let store = self.parts.store.clone();
+            self.parts.spawn(async move {
+                // Large files take long to remove.
+                drop(spawn_blocking(move || store.evict_idle()).await);
+            });
             self.drain(now);
         }
         let is_busy = self.tasks.callers() + self.directs > 0 || self.sends.len() > 0;

@@ -55,8 +55,8 @@ pub(crate) enum Left {
     /// There is no place for the task on this host: the bytes are to be passed through.
     Through {
         sender: DownloadSender,
-        /// It may come back once there is one.
-        may_return: bool,
+        /// How many bytes were here, if the download may come back once there is a place.
+        reached: Option<u64>,
     },
     /// There is no place for the task on this host now: there may be in a moment.
     NoPlace {
@@ -89,7 +89,7 @@ enum Step {
     Wait,
     Ended,
     Moved,
-    Through { may_return: bool },
+    Through { reached: Option<u64> },
     NoPlace(u64),
 }
 
@@ -147,9 +147,9 @@ impl Pump {
                 Ok(Step::Wait) => {}
                 Ok(Step::Ended) | Err(Gone) => return Left::Done,
                 Ok(Step::Moved) => return Left::Moved(self.sender),
-                Ok(Step::Through { may_return }) => {
+                Ok(Step::Through { reached }) => {
                     let sender = self.sender;
-                    return Left::Through { sender, may_return };
+                    return Left::Through { sender, reached };
                 }
                 Ok(Step::NoPlace(bytes)) => {
                     let sender = self.sender;
@@ -205,7 +205,7 @@ impl Pump {
             }
             Gate::Through => {
                 self.part()?;
-                return Ok(Step::Through { may_return: false });
+                return Ok(Step::Through { reached: None });
             }
             Gate::Moved => {
                 self.restart(&news)?;
@@ -252,7 +252,8 @@ impl Pump {
         }
         info!(id = self.id, task = %self.task.short(), %error, "no place for a task; passing it through");
         self.part()?;
-        Ok(Step::Through { may_return: true })
+        let reached = Some(self.told.done_bytes);
+        Ok(Step::Through { reached })
     }
 
     /// What the caller was shown is not this task's any more.

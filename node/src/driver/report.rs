@@ -16,7 +16,7 @@ use super::pump::Left;
 use super::sends::{SendKey, Sent};
 use super::source_reads::{CutBlock, ReadEnd, ReadKey};
 use crate::discovery::Candidate;
-use crate::store::ReserveError;
+use crate::store::{ReserveError, Returns};
 use crate::transport::{BlockHeader, ConnectError, Link, Room};
 
 /// One thing that a task beside the loop found out or ended with.
@@ -96,7 +96,7 @@ pub(crate) enum Report {
         task: TaskId,
         credential: Credential,
         asker: Box<Asker>,
-        returns: u32,
+        returns: Returns,
     },
     /// The store found a block damaged.
     Damaged { task: TaskId, block: BlockIndex },

@@ -162,6 +162,22 @@ impl ByteStream {
         self.readable = self.readable.max(here.map_or(self.at, |run| run.end));
     }
 
+    /// Takes in what the download told meanwhile. Whether it goes on: it has what comes next, or fetches.
+    ///
+    /// # Errors
+    /// If no more will come.
+    pub async fn goes_on(&mut self) -> Result<bool, StreamError> {
+        while !self.is_done {
+            match self.wait(Instant::now()).await {
+                Ok(()) => {}
+                Err(StreamError::Stalled(_)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let fetches = self.seen.from_peers + self.seen.from_source > 0;
+        Ok(self.file.is_some() && (self.readable > self.at || fetches))
+    }
+
     /// How many bytes came from where, so far.
     pub const fn progress(&self) -> &GetProgress {
         &self.seen

@@ -19,6 +19,10 @@ const FLOOR_SHARE: u64 = 50;
 pub struct StoreConfig {
     /// The most bytes that the store's own tasks may take. Default: 10 GiB; a node sets a tenth of the disk.
     pub cache_bytes: u64,
+    /// If set, `cache_bytes` bounds only what stays. A file in use may be beyond it where the disk has, besides the file,
+    /// place for a client's copy of it and so many bytes: a file without a place is read by each node for itself, as many
+    /// copies. Default: `None`; a node that was not told how much to keep sets a tenth of the disk.
+    pub spare_bytes: Option<u64>,
     /// Bytes of the disk that are left to others, whatever `cache_bytes` says. Default: 1 GiB.
     pub free_floor_bytes: u64,
     /// How long what nobody uses is kept; `None` for as long as there is room. Default: `None`.
@@ -31,6 +35,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             cache_bytes: 10 << 30,
+            spare_bytes: None,
             free_floor_bytes: DEFAULT_FLOOR_BYTES,
             idle_ttl: None,
             writers: 2,
@@ -39,7 +44,7 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// A tenth of the disk that `folder` lies on, and a floor that suits its size.
+    /// A tenth of the disk that `folder` lies on for what stays, and a floor that suits its size.
     ///
     /// # Errors
     /// If the disk does not tell its size.
@@ -47,6 +52,7 @@ impl StoreConfig {
         let (total, _free) = disk_bytes(folder)?;
         Ok(Self {
             cache_bytes: total / DEFAULT_SHARE,
+            spare_bytes: Some(total / DEFAULT_SHARE),
             free_floor_bytes: DEFAULT_FLOOR_BYTES.min(total / FLOOR_SHARE),
             ..Self::default()
         })

@@ -25,6 +25,9 @@ use super::writer::{Job, WriteQueue};
 use super::{StoreConfig, StoreEvent};
 use crate::ambient::{self, Clock};
 
+/// What nobody used for so long is not part of a crowd any more. Until then what is beyond the quota stays, since who has
+/// all of a file serves those who came later.
+const CROWD_MS: u64 = 60_000;
 /// Reads between two rounds that close idle files: at most so many are open without being in use.
 const READS_PER_SWEEP: usize = 256;
 
@@ -78,14 +81,37 @@ impl Rack {
         slot.admitted && !self.pins.contains_key(&task)
     }
 
+    fn evictable(&self) -> impl Iterator<Item = (TaskId, &Slot)> {
+        let slots = self.slots.iter().map(|(task, slot)| (*task, slot));
+        slots.filter(|(task, slot)| self.is_evictable(*task, slot))
+    }
+
+    fn evictable_bytes(&self) -> u64 {
+        self.evictable().map(|(_, slot)| slot.charge).sum()
+    }
+
     fn least_used(&self) -> Option<TaskId> {
-        let evictable = self
-            .slots
-            .iter()
-            .filter(|(task, slot)| self.is_evictable(**task, slot));
-        evictable
+        self.evictable()
             .min_by_key(|(_, slot)| slot.entry.used_at_ms())
-            .map(|(task, _)| *task)
+            .map(|(task, _)| task)
+    }
+
+    /// What is to go so that no more than `quota` stays.
+    fn beyond(&self, quota: u64) -> Option<TaskId> {
+        let oldest = ambient::unix_millis().saturating_sub(CROWD_MS);
+        let is_stale = |slot: &Slot| slot.entry.used_at_ms() <= oldest;
+        // What is beyond it by itself does not make others go first.
+        let mut large = self.evictable().filter(|(_, slot)| slot.charge > quota);
+        if let Some((task, _)) = large.find(|(_, slot)| is_stale(slot)) {
+            return Some(task);
+        }
+        let small = self.evictable().filter(|(_, slot)| slot.charge <= quota);
+        let kept: u64 = small.map(|(_, slot)| slot.charge).sum();
+        let least = self.least_used().filter(|_| kept > quota)?;
+        self.slots
+            .get(&least)
+            .is_some_and(is_stale)
+            .then_some(least)
     }
 
     /// What the tasks of other entries may still write.
@@ -252,36 +278,40 @@ impl Inner {
 
     /// What so many bytes more lack, even if all that may be evicted is.
     fn lack(&self, rack: &Rack, need: u64, free: u64) -> Option<ReserveError> {
-        let evictable: u64 = rack
-            .slots
-            .iter()
-            .filter(|(task, slot)| rack.is_evictable(**task, slot))
-            .map(|(_, slot)| slot.charge)
-            .sum();
-        let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
-        let held = rack.used_bytes - evictable;
-        if need > quota.saturating_sub(held) {
+        let evictable = rack.evictable_bytes();
+        // Without evicting in vain: what others fill the disk with is not ours to give.
+        let is_there = free.saturating_add(evictable) >= self.wanted_free(rack, need);
+        if self.is_beyond(rack, need) && !(is_there && self.config.spare_bytes.is_some()) {
             return Some(ReserveError::NoRoom {
                 need_bytes: need,
-                held_bytes: held,
-                cache_bytes: quota,
+                held_bytes: rack.used_bytes - evictable,
+                cache_bytes: self.config.cache_bytes,
             });
         }
-        // Without evicting in vain: what others fill the disk with is not ours to give.
-        (free.saturating_add(evictable) < self.wanted_free(rack, need)).then_some(
-            ReserveError::DiskFull {
-                need_bytes: need,
-                free_bytes: free,
-                floor_bytes: floor,
-            },
-        )
+        (!is_there).then_some(ReserveError::DiskFull {
+            need_bytes: need,
+            free_bytes: free,
+            floor_bytes: self.config.free_floor_bytes,
+        })
+    }
+
+    /// Whether so many bytes more are beyond the quota even if all that may be evicted is.
+    fn is_beyond(&self, rack: &Rack, need: u64) -> bool {
+        let held = rack.used_bytes - rack.evictable_bytes();
+        need > self.config.cache_bytes.saturating_sub(held)
     }
 
     /// What must be free on the disk for so many bytes more.
     fn wanted_free(&self, rack: &Rack, need: u64) -> u64 {
-        rack.outstanding()
-            .saturating_add(need)
-            .saturating_add(self.config.free_floor_bytes)
+        let floor = self.config.free_floor_bytes;
+        let wanted = rack.outstanding().saturating_add(need);
+        match self.config.spare_bytes {
+            // A client's own copy may come to lie on the same disk.
+            Some(spare) if self.is_beyond(rack, need) => {
+                wanted.saturating_add(need).saturating_add(spare.max(floor))
+            }
+            _ => wanted.saturating_add(floor),
+        }
     }
 
     fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
@@ -291,7 +321,9 @@ impl Inner {
         }
         let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
         let wanted_free = self.wanted_free(&rack, need);
-        if free >= wanted_free && need <= quota.saturating_sub(rack.used_bytes) {
+        // What is beyond the quota in any case is bounded by the disk alone: to evict others for it would be in vain.
+        let fits = need <= quota.saturating_sub(rack.used_bytes) || self.is_beyond(&rack, need);
+        if free >= wanted_free && fits {
             let Some(slot) = rack.slots.get_mut(&entry.task) else {
                 return Room::None(ReserveError::Gone);
             };
@@ -316,7 +348,8 @@ impl Inner {
         super::disk_bytes(&self.folder).map_or(u64::MAX, |(_, free)| free)
     }
 
-    /// Streams grow without having told how far; what is beyond the quota goes, least used first.
+    /// Streams grow without having told how far, and what was in use may be more than what may stay: what is beyond the
+    /// quota goes, least used first.
     pub(super) fn enforce_quota(&self) {
         loop {
             let victim = {
@@ -330,10 +363,11 @@ impl Inner {
                 for (task, bytes) in growing {
                     rack.charge(task, bytes);
                 }
-                if rack.used_bytes <= self.config.cache_bytes {
-                    None
-                } else {
-                    rack.least_used()
+                let quota = self.config.cache_bytes;
+                match self.config.spare_bytes {
+                    Some(_) => rack.beyond(quota),
+                    None if rack.used_bytes > quota => rack.least_used(),
+                    None => None,
                 }
             };
             let Some(task) = victim else { return };

@@ -44,8 +44,8 @@ use tokio::task::spawn_blocking;
 pub use self::about::About;
 pub use self::config::{StoreConfig, disk_bytes};
 pub use self::error::{OpenError, PutError, ReadError, ReserveError};
-pub use self::place::PlaceWatch;
-pub(crate) use self::place::Places;
+pub use self::place::{PlaceWatch, WORTH_BYTES};
+pub(crate) use self::place::{Places, Returns};
 pub use self::progress::{Progress, WriteFailure};
 pub use self::view::{Opened, StoreEvent, StoreStats, StoredTask, TaskSummary};
 
@@ -361,8 +361,10 @@ impl Store {
         self.inner().remove(task)
     }
 
-    /// Evicts what nobody used for [`StoreConfig::idle_ttl`] and nobody uses now. To be called now and then.
+    /// Evicts what nobody used for [`StoreConfig::idle_ttl`] and nobody uses now, and what is beyond the quota. To be
+    /// called now and then.
     pub fn evict_idle(&self) {
+        self.inner().enforce_quota();
         if let Some(ttl) = self.inner().config.idle_ttl {
             let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             let oldest = ambient::unix_millis().saturating_sub(ttl);

@@ -12,9 +12,9 @@ use super::inner::Inner;
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// It must be there at so many looks in a row: a disk that somebody fills has place for moments.
 const LOOKS: u32 = 2;
-/// For less it is not worth the while.
-const WORTH_BYTES: u64 = 16 * 1024 * 1024;
-/// How often one download may come back to the cache.
+/// For less it is not worth the while to come back to the cache and the peers.
+pub const WORTH_BYTES: u64 = 16 * 1024 * 1024;
+/// How often in a row one download may come back to the cache without getting so much there.
 const MAX_RETURNS: u32 = 3;
 
 /// Makes watches for place; it keeps no store open.
@@ -22,13 +22,33 @@ const MAX_RETURNS: u32 = 3;
 pub(crate) struct Places(pub(super) Weak<Inner>);
 
 impl Places {
-    /// A watch for a download that came back so often already.
-    pub(crate) fn watch(&self, returns: u32) -> PlaceWatch {
+    /// A watch for a download that came back before.
+    pub(crate) fn watch(&self, returns: Returns) -> PlaceWatch {
         PlaceWatch {
             places: self.clone(),
             look_at: Instant::now() + LOOK_PERIOD,
             seen: 0,
             returns,
+        }
+    }
+}
+
+/// How often a download came back to the cache in vain.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Returns {
+    in_vain: u32,
+    /// How far it had come when it lost its place last.
+    reached: u64,
+}
+
+impl Returns {
+    /// Its place was lost again, with so many bytes of it here: a return that brought some was not in vain.
+    pub(crate) const fn lost(&mut self, reached: u64) {
+        if reached >= self.reached.saturating_add(WORTH_BYTES) {
+            *self = Self {
+                in_vain: 0,
+                reached,
+            };
         }
     }
 }
@@ -40,20 +60,25 @@ pub struct PlaceWatch {
     places: Places,
     look_at: Instant,
     seen: u32,
-    returns: u32,
+    returns: Returns,
 }
 
 impl PlaceWatch {
     /// How often the download came back, once it does so again.
-    pub(crate) const fn returns(&self) -> u32 {
+    pub(crate) const fn returns(&self) -> Returns {
         self.returns
+    }
+
+    /// The place was lost again; see [`Returns::lost`].
+    pub fn lost(&mut self, reached: u64) {
+        self.returns.lost(reached);
     }
 
     /// Whether the download should come back now: there is place for all `length` bytes of its file, of which `left` are
     /// still to come. To be asked as often as bytes come.
     pub async fn is_there(&mut self, length: u64, left: u64) -> bool {
         let now = Instant::now();
-        if now < self.look_at || left < WORTH_BYTES || self.returns >= MAX_RETURNS {
+        if now < self.look_at || left < WORTH_BYTES || self.returns.in_vain >= MAX_RETURNS {
             return false;
         }
         self.look_at = now + LOOK_PERIOD;
@@ -69,7 +94,7 @@ impl PlaceWatch {
             return false;
         }
         self.seen = 0;
-        self.returns += 1;
+        self.returns.in_vain += 1;
         true
     }
 }

@@ -13,14 +13,53 @@ use crate::meta::SourceFailure;
 
 /// Failures in a row, without a byte between them, after which a task is given up.
 const MAX_FAILURES: u32 = 5;
+/// A source that has shown a file is tried for at least so long without a byte: a cable that is out for some seconds would
+/// make each reader of the file go on alone, and cost as many copies.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(15);
 /// The first pause after a failure that may pass; doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// No pause is longer than the first, doubled so often.
+const MAX_DOUBLINGS: u32 = 3;
+/// Who comes so long after a failure asks a source of which nothing is known any more.
+const FAILURES_TTL: Duration = Duration::from_mins(2);
 /// A source that asks for more patience than this is not waited for.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Versions that one table may see before it gives up.
 const MAX_VERSIONS: u32 = 4;
 /// While the source is down, what was valid counts as valid for this long more.
 const STALE_IF_DOWN: Duration = Duration::from_secs(10);
+
+/// Failures in a row, without a byte between them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Failing {
+    count: u32,
+    since: Option<Now>,
+    last: Option<Now>,
+    /// Failures that were final for who read.
+    finals: u32,
+}
+
+impl Failing {
+    fn add(&mut self, now: Now) {
+        let is_old = |last| now.saturating_since(last) >= FAILURES_TTL;
+        if self.last.is_some_and(is_old) {
+            *self = Self::default();
+        }
+        self.count += 1;
+        self.since.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    fn pause(&self) -> Duration {
+        FIRST_PAUSE * (1 << self.count.min(MAX_DOUBLINGS))
+    }
+
+    /// Whether it is enough, of failures and of time.
+    fn is_over(&self, now: Now, patience: Duration) -> bool {
+        let lasts = self.since.map(|since| now.saturating_since(since));
+        self.count >= MAX_FAILURES && lasts.is_none_or(|lasts| lasts >= patience)
+    }
+}
 
 impl Table {
     pub(super) fn lease_failed(
@@ -37,8 +76,8 @@ impl Table {
             SourceFailure::Refused { .. } => self.pass_over(cx, from, failure),
             SourceFailure::Final { .. } => {
                 // It may be this host's own trouble: its trust, its proxy, what its caller signed.
-                self.leases.failures += 1;
-                if validating || self.leases.failures >= MAX_FAILURES {
+                self.leases.failing.finals += 1;
+                if validating || self.leases.failing.finals >= MAX_FAILURES {
                     self.give_up(cx, failure);
                 } else {
                     self.pass_over(cx, from, failure);
@@ -72,11 +111,11 @@ impl Table {
             }
             SourceFailure::Busy { retry_after_ms, .. } => {
                 let wait = Duration::from_millis(*retry_after_ms);
+                let wait = wait.max(self.leases.failing.pause());
                 self.pause(cx, failure, wait, wait > MAX_RETRY_AFTER);
             }
             SourceFailure::Transient { .. } => {
-                let wait = FIRST_PAUSE * (1 << self.leases.failures.min(6));
-                self.pause(cx, failure, wait, false);
+                self.pause(cx, failure, self.leases.failing.pause(), false);
             }
         }
     }
@@ -112,8 +151,12 @@ impl Table {
                 return;
             }
         }
-        self.leases.failures += 1;
-        if too_long || self.leases.failures >= MAX_FAILURES {
+        self.leases.failing.add(cx.now);
+        let patience = match self.leases.meta {
+            Some(_) => KNOWN_PATIENCE,
+            None => Duration::ZERO,
+        };
+        if too_long || self.leases.failing.is_over(cx.now, patience) {
             self.give_up(cx, failure);
         } else {
             self.leases.not_before = Some(cx.now + wait);
@@ -122,7 +165,7 @@ impl Table {
 
     /// Nobody can get the rest from the source: tells all who still want it.
     fn give_up(&mut self, cx: &mut Context<'_>, failure: &SourceFailure) {
-        self.leases.failures = 0;
+        self.leases.failing = Failing::default();
         self.leases.refused.clear();
         self.leases.not_before = None;
         self.leases.failed = Some((failure.clone(), cx.now));
@@ -187,7 +230,7 @@ impl Table {
                 // The source said no to these callers: whoever comes next may show other credentials.
                 self.tell_failed(cx, &failure);
                 self.leases.failed = None;
-                self.leases.failures = 0;
+                self.leases.failing = Failing::default();
                 self.leases.refused.clear();
             }
             Some(failure) => self.give_up(cx, &failure),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use super::failures::Failing;
 use super::leases::lease_start;
 use super::registrants::Registrant;
 use super::table::{Role, Table};
@@ -196,7 +197,7 @@ impl Table {
             out.hearsay = false;
             if report.read_to > out.read_to {
                 self.leases.brought += u64::from(report.read_to - out.read_to);
-                self.leases.failures = 0;
+                self.leases.failing = Failing::default();
                 if self.census_until.is_some() {
                     self.leases.fresh.insert_run(out.read_to..report.read_to);
                 }
@@ -297,7 +298,7 @@ impl Table {
         let is_news = self.leases.end(cx.now, id);
         if is_news {
             self.leases.validated = Some(cx.now);
-            self.leases.failures = 0;
+            self.leases.failing = Failing::default();
             self.leases.failed = None;
         }
         if let Some(holder) = validation {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
+use super::failures::Failing;
 use super::registrants::Registrant;
 use crate::blocks::BlockSet;
 use crate::ids::BlockIndex;
@@ -47,7 +48,7 @@ pub(super) struct Leases {
     pub(super) refused: BTreeSet<PeerId>,
     pub(super) validated: Option<Now>,
     pub(super) not_before: Option<Now>,
-    pub(super) failures: u32,
+    pub(super) failing: Failing,
     pub(super) failed: Option<(SourceFailure, Now)>,
     pub(super) versions: u32,
     /// What was read while registrants were asked what they hold.
@@ -57,7 +58,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             meta: None,
             unread: BlockSet::new(),
@@ -65,7 +66,7 @@ impl Leases {
             refused: BTreeSet::new(),
             validated: None,
             not_before: None,
-            failures: 0,
+            failing: Failing::default(),
             failed: None,
             versions: 0,
             fresh: BlockSet::new(),

@@ -68,6 +68,44 @@ async fn the_least_used_task_makes_room_and_the_pinned_one_stays() {
 }
 
 #[tokio::test]
+async fn a_quota_of_what_stays_takes_in_a_larger_file_and_lets_it_go_when_its_crowd_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let spare = |spare_bytes| StoreConfig {
+        spare_bytes,
+        ..config()
+    };
+    let large = meta(Some(300 * SIXTEEN), "\"1\"");
+    let small = meta(Some(SIXTEEN), "\"2\"");
+    let store = Store::open(folder.path(), spare(Some(0))).unwrap().store;
+    fill(&store, task(1), &small, 1).await;
+    let pinned = store.pin(task(2));
+    fill(&store, task(2), &large, 2).await;
+    fill(&store, task(3), &small, 3).await;
+    let age = |task| {
+        let entry = store.inner().entry(task).unwrap();
+        entry.set_used_at_ms(entry.used_at_ms() - 3_600_000);
+    };
+    age(task(1));
+    store.evict_idle();
+    assert_eq!(store.stats().tasks, 3, "nothing is evicted in vain");
+    drop(pinned);
+    store.evict_idle();
+    assert_eq!(store.stats().tasks, 3, "its peers still come");
+    age(task(2));
+    store.evict_idle();
+    assert!(store.progress(task(2)).is_none());
+    assert_eq!(store.stats().tasks, 2, "what is within the quota stays");
+    store.close().await;
+
+    let store = Store::open(folder.path(), spare(Some(u64::MAX / 2))).unwrap();
+    let refused = store.store.reserve(task(2), &large, About::default()).await;
+    assert!(
+        matches!(refused, Err(ReserveError::NoRoom { .. })),
+        "a disk without so much to spare: {refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn the_floor_of_the_disk_is_never_touched() {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig {

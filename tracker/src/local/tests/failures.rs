@@ -85,6 +85,27 @@ fn a_source_that_fails_five_times_in_a_row_is_given_up() {
 }
 
 #[test]
+fn a_source_that_has_shown_the_file_is_given_a_quarter_of_a_minute() {
+    let mut cluster = Cluster::new(6);
+    let ranks = cluster.by_rank();
+    cluster.file_bytes = 200_000_000;
+    cluster.want(ranks[4]);
+    cluster.head(ranks[4]);
+    let began = cluster.now;
+    let mut reads = 0;
+    while cluster.failure(ranks[4]).is_none() {
+        cluster.fail_read(ranks[4], transient());
+        cluster.pass(Duration::from_millis(2100));
+        reads += 1;
+        assert!(reads < 20, "nobody is told");
+    }
+    let lasted = cluster.now.saturating_since(began);
+    assert!(lasted >= Duration::from_secs(15), "{lasted:?}");
+    assert!(lasted < Duration::from_secs(20), "{lasted:?}");
+    assert!(reads > 5, "{reads} reads");
+}
+
+#[test]
 fn readers_that_fail_together_tell_of_one_failure() {
     let mut cluster = Cluster::new(8);
     let ranks = cluster.by_rank();
