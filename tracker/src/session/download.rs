@@ -17,6 +17,10 @@ const HEDGE_FACTOR: u32 = 4;
 /// And never sooner than this.
 const MIN_HEDGE: Duration = Duration::from_millis(300);
 
+/// Who reads along waits for the first missing block. When it was the same for so long, it is asked for before rarer ones:
+/// where few hold the file all its blocks are rare, and would come in no order.
+const FRONT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The blocks of one sender leave one after the other: while some come, one may wait for so many times the patience.
 const QUEUE: u32 = 12;
 
@@ -63,6 +67,7 @@ impl Session {
             cx.send(from, decline(DeclineReason::Full));
             return;
         }
+        self.note_front(cx.now);
         let picked = self.pick(cx, &from, &offer.suggest);
         let Some((block, digest)) =
             picked.and_then(|block| Some((block, self.ledger.digest(block)?)))
@@ -96,8 +101,8 @@ impl Session {
     /// Chooses the block to ask `from` for.
     ///
     /// A block that few neighbours hold comes first, so that its only holders may die; else the lowest one, so
-    /// that a reader can follow from the start. At the end, and when a block is long out, a second neighbour is
-    /// asked for it.
+    /// that a reader can follow from the start, and sooner if that one is waited for. At the end, and when a block is
+    /// long out, a second neighbour is asked for it.
     fn pick(
         &self,
         cx: &mut Context<'_>,
@@ -112,6 +117,11 @@ impl Session {
         let is_free = |block: &BlockIndex| {
             busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block)
         };
+        let (front, since) = self.front;
+        let is_late = cx.now.saturating_since(since) >= FRONT_PATIENCE;
+        if is_late && theirs.contains(front) && is_free(&front) {
+            return Some(front);
+        }
         if let Some(block) = suggested.iter().find(|block| {
             theirs.contains(**block) && is_free(block) && self.counts.of(**block) <= RARE
         }) {
@@ -130,6 +140,23 @@ impl Session {
             .map(|(_, _, block)| block)
             .or_else(lowest)
             .or_else(|| self.pick_again(cx.now, theirs, from))
+    }
+
+    /// Finds out which wanted block is the first that is missing.
+    fn note_front(&mut self, now: Now) {
+        let (known, _) = self.front;
+        let mut front = known;
+        loop {
+            front = self.have.first_absent(front.0);
+            let inside = self.outside.first_absent(front.0);
+            if inside == front {
+                break;
+            }
+            front = inside;
+        }
+        if front != known {
+            self.front = (front, now);
+        }
     }
 
     /// A block that is out already, from a neighbour that takes long, or that this node reads from the source itself.

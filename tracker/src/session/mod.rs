@@ -76,6 +76,8 @@ pub(crate) struct Session {
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
     /// The keys of `wanted`.
     out: BlockSet,
+    /// The first wanted block that is missing, and since when it is.
+    front: (BlockIndex, Now),
     counts: Counts,
     /// Digests that neighbours were asked for.
     asked: digests::Asked,
@@ -113,6 +115,7 @@ impl Session {
             peers: BTreeMap::new(),
             wanted: BTreeMap::new(),
             out: BlockSet::new(),
+            front: (BlockIndex(0), now),
             counts: Counts::default(),
             asked: digests::Asked::default(),
             news: Vec::new(),
@@ -274,6 +277,13 @@ impl Session {
     fn bound(&mut self) {
         let meta = self.meta.as_ref();
         self.outside = meta.map_or_else(BlockSet::new, |meta| self.scope.outside(&meta.layout));
+        self.front.0 = BlockIndex(0);
+    }
+
+    /// A block is here no more. Whether it was.
+    pub(crate) fn lose_block(&mut self, block: BlockIndex) -> bool {
+        self.front.0 = self.front.0.min(block);
+        self.have.remove(block)
     }
 
     /// A local caller wants the task from now on.
@@ -282,6 +292,7 @@ impl Session {
             self.wants = true;
             self.began = cx.now;
             self.last_gain = cx.now;
+            self.front.1 = cx.now;
             // What neighbours told while nothing was wanted was not asked about.
             self.ask_digests_at(cx.now);
             if !self.is_complete() {
@@ -376,6 +387,7 @@ impl Session {
         self.cancel_all_uploads(cx);
         self.meta = None;
         self.have = BlockSet::new();
+        self.front = (BlockIndex(0), cx.now);
         self.reading = BlockSet::new();
         self.ledger = Ledger::default();
         self.counts = Counts::default();

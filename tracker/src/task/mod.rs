@@ -209,7 +209,7 @@ impl Task {
         if self.wish.is_some() {
             self.session.want(cx);
         }
-        if self.session.have.remove(block) {
+        if self.session.lose_block(block) {
             self.session.greet_again(cx);
         }
         self.registration.hurry(cx.now);

@@ -339,16 +339,35 @@ impl Cluster {
         }
     }
 
-    /// A block that `from` was to send `to` gets there. `false` if none is under way.
+    /// The newest block that `from` was to send `to` gets there. `false` if none is under way.
     pub(super) fn carry_a_block(&mut self, from: usize, to: usize) -> bool {
+        let sends = self.sends(from, to).pop();
+        self.carry(from, to, sends).is_some()
+    }
+
+    /// The oldest block that `from` was to send `to` gets there.
+    pub(super) fn carry_oldest(&mut self, from: usize, to: usize) -> Option<BlockIndex> {
+        let sends = self.sends(from, to).first().copied();
+        self.carry(from, to, sends)
+    }
+
+    /// Where among what was done the blocks are that `from` was to send `to`.
+    fn sends(&self, from: usize, to: usize) -> Vec<usize> {
         let receiver = self.peer(to);
-        let sends = self.done.iter().rposition(|(_, node, output)| {
-            let for_it = matches!(output, Output::SendBlock { to, .. } if *to == receiver);
-            *node == from && for_it
-        });
+        let is_it = |(_, node, output): &(Now, usize, Output)| {
+            *node == from && matches!(output, Output::SendBlock { to, .. } if *to == receiver)
+        };
+        let done = self.done.iter().enumerate();
+        done.filter(|(_, done)| is_it(done))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    fn carry(&mut self, from: usize, to: usize, sends: Option<usize>) -> Option<BlockIndex> {
+        let receiver = self.peer(to);
         let Some((_, _, Output::SendBlock { block, .. })) = sends.map(|at| self.done.remove(at))
         else {
-            return false;
+            return None;
         };
         self.nodes[from].handle_block_sent(self.now, receiver, &task(), block, true);
         let report = PieceReport {
@@ -360,7 +379,7 @@ impl Cluster {
         };
         let arrival = self.nodes[to].report_piece(self.now, report);
         self.settle();
-        arrival == Arrival::Good
+        (arrival == Arrival::Good).then_some(block)
     }
 
     /// A node signs that a block hashes to `digest`, and another hears of it.

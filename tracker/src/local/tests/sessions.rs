@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, bytes, task};
+use super::homes::read_whole;
 use crate::blocks::BlockSet;
 use crate::ids::{BlockDigest, BlockIndex};
 use crate::local::{Config, LocalTracker};
@@ -305,4 +306,32 @@ fn a_neighbour_cannot_tell_a_stream_a_length_that_its_cut_cannot_have() {
     assert_eq!(told(u64::MAX), None);
     assert_eq!(told(300_000), None, "three blocks are here");
     assert_eq!(told(5_000_000), Some(5_000_000));
+}
+
+#[test]
+fn who_reads_along_does_not_wait_for_what_others_are_to_bring() {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let [holder, taker, slow] = [ranks[2], ranks[3], ranks[4]];
+    cluster.file_bytes = 50_000_000;
+    cluster.want(holder);
+    read_whole(&mut cluster, holder);
+    // What one holder has it suggests in turn: half of it to a node that nothing gets to.
+    cluster.want(slow);
+    cluster.want(taker);
+    let mut here = BlockSet::new();
+    let (mut front, mut since, mut longest) = (BlockIndex(0), cluster.now, Duration::ZERO);
+    let began = cluster.now;
+    while cluster.completions(taker) == 0 {
+        cluster.pass(Duration::from_millis(100));
+        assert!(cluster.now < began + Duration::from_mins(5), "it stands");
+        if let Some(block) = cluster.carry_oldest(holder, taker) {
+            here.insert(block);
+        }
+        if here.contains(front) {
+            longest = longest.max(cluster.now.saturating_since(since));
+            (front, since) = (here.first_absent(front.0), cluster.now);
+        }
+    }
+    assert!(longest <= Duration::from_secs(3), "{longest:?}");
 }
