@@ -344,6 +344,11 @@ impl Pour {
                 let silence = self.source.shared.patience.node;
                 upstream.next(&self.source, self.at, silence).await
             }
+            // The node may come first by then.
+            None if self.trial.is_some() => {
+                let silence = self.source.shared.patience.node;
+                upstream.next(&self.source, self.at, silence).await
+            }
             None => upstream.next(&self.source, self.at, SILENCE).await,
         };
         came.or_else(|HasChanged| self.stay_with_node().map(|()| None))
@@ -352,6 +357,7 @@ impl Pour {
     /// The upstream has something else: only the node can go on.
     fn stay_with_node(&mut self) -> Result<(), BodyError> {
         info!(host = %self.source.origin.authority, at = self.at, "the upstream has another version, or does not say");
+        self.node = self.node.take().or_else(|| self.trial.take());
         if self.node.is_none() {
             return Err("the upstream has another version by now".into());
         }

@@ -53,6 +53,7 @@ pub(super) struct Rack {
     pub(super) used_bytes: u64,
     next_generation: u64,
     last_use_ms: u64,
+    pub(super) opened_ms: u64,
     reads_since_sweep: usize,
 }
 
@@ -96,10 +97,11 @@ impl Rack {
             .map(|(task, _)| task)
     }
 
-    /// What is to go so that no more than `quota` stays.
-    fn beyond(&self, quota: u64) -> Option<TaskId> {
+    /// What is to go so that of what is not beyond `quota` by itself no more than `room` stays.
+    fn beyond(&self, quota: u64, room: u64) -> Option<TaskId> {
         let oldest = ambient::unix_millis().saturating_sub(CROWD_MS);
-        let is_stale = |slot: &Slot| slot.entry.used_at_ms() <= oldest;
+        // Who was downloading when the node ended comes back.
+        let is_stale = |slot: &Slot| slot.entry.used_at_ms().max(self.opened_ms) <= oldest;
         // What is beyond it by itself does not make others go first.
         let mut large = self.evictable().filter(|(_, slot)| slot.charge > quota);
         if let Some((task, _)) = large.find(|(_, slot)| is_stale(slot)) {
@@ -107,7 +109,7 @@ impl Rack {
         }
         let small = self.evictable().filter(|(_, slot)| slot.charge <= quota);
         let kept: u64 = small.map(|(_, slot)| slot.charge).sum();
-        let least = self.least_used().filter(|_| kept > quota)?;
+        let least = self.least_used().filter(|_| kept > room)?;
         self.slots
             .get(&least)
             .is_some_and(is_stale)
@@ -145,7 +147,10 @@ impl Inner {
             index,
             written_bytes: AtomicU64::new(0),
             evicted_tasks: AtomicU64::new(0),
-            rack: Mutex::new(Rack::default()),
+            rack: Mutex::new(Rack {
+                opened_ms: ambient::unix_millis(),
+                ..Rack::default()
+            }),
             admission: Mutex::new(()),
             events,
         }
@@ -304,14 +309,21 @@ impl Inner {
     /// What must be free on the disk for so many bytes more.
     fn wanted_free(&self, rack: &Rack, need: u64) -> u64 {
         let floor = self.config.free_floor_bytes;
-        let wanted = rack.outstanding().saturating_add(need);
-        match self.config.spare_bytes {
-            // A client's own copy may come to lie on the same disk.
-            Some(spare) if self.is_beyond(rack, need) => {
-                wanted.saturating_add(need).saturating_add(spare.max(floor))
-            }
-            _ => wanted.saturating_add(floor),
+        match self.plenty(rack, need) {
+            Some(plenty) if self.is_beyond(rack, need) => plenty,
+            _ => rack
+                .outstanding()
+                .saturating_add(need)
+                .saturating_add(floor),
         }
+    }
+
+    /// What must be free for so many bytes more beyond the quota, if that may be: clients' own copies may come to lie on
+    /// the same disk.
+    fn plenty(&self, rack: &Rack, need: u64) -> Option<u64> {
+        let spare = self.config.spare_bytes?.max(self.config.free_floor_bytes);
+        let wanted = rack.outstanding().saturating_add(need);
+        Some(wanted.saturating_mul(2).saturating_add(spare))
     }
 
     fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
@@ -323,7 +335,18 @@ impl Inner {
         let wanted_free = self.wanted_free(&rack, need);
         // What is beyond the quota in any case is bounded by the disk alone: to evict others for it would be in vain.
         let fits = need <= quota.saturating_sub(rack.used_bytes) || self.is_beyond(&rack, need);
-        if free >= wanted_free && fits {
+        let mut victim = rack.least_used();
+        let mut stays = false;
+        if self
+            .plenty(&rack, need)
+            .is_some_and(|plenty| free >= plenty)
+        {
+            // Nor does what a crowd still takes go then.
+            let held = rack.used_bytes - rack.evictable_bytes();
+            victim = rack.beyond(quota, quota.saturating_sub(held.saturating_add(need)));
+            stays = victim.is_none();
+        }
+        if free >= wanted_free && (fits || stays) {
             let Some(slot) = rack.slots.get_mut(&entry.task) else {
                 return Room::None(ReserveError::Gone);
             };
@@ -334,7 +357,7 @@ impl Inner {
             rack.charge(entry.task, need);
             return Room::Enough;
         }
-        rack.least_used().map_or(
+        victim.map_or(
             Room::None(ReserveError::DiskFull {
                 need_bytes: need,
                 free_bytes: free,
@@ -365,7 +388,7 @@ impl Inner {
                 }
                 let quota = self.config.cache_bytes;
                 match self.config.spare_bytes {
-                    Some(_) => rack.beyond(quota),
+                    Some(_) => rack.beyond(quota, quota),
                     None if rack.used_bytes > quota => rack.least_used(),
                     None => None,
                 }

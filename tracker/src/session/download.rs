@@ -18,8 +18,9 @@ const HEDGE_FACTOR: u32 = 4;
 const MIN_HEDGE: Duration = Duration::from_millis(300);
 
 /// Who reads along waits for the first missing block. When it was the same for so long, it is asked for before rarer ones:
-/// where few hold the file all its blocks are rare, and would come in no order.
-const FRONT_PATIENCE: Duration = Duration::from_secs(1);
+/// where few hold the file all its blocks are rare, and would come in no order. By chance up to twice as long: a crowd that
+/// began together would ask its only holder for one block at once.
+const FRONT_PATIENCE_MS: u64 = 1000;
 
 /// The blocks of one sender leave one after the other: while some come, one may wait for so many times the patience.
 const QUEUE: u32 = 12;
@@ -45,6 +46,12 @@ pub enum Arrival {
     Altered,
 }
 
+/// When a first missing block is late that is so since now.
+pub(super) fn front_due(cx: &mut Context<'_>) -> Now {
+    let chance = cx.chance.below(FRONT_PATIENCE_MS);
+    cx.now + Duration::from_millis(FRONT_PATIENCE_MS + chance)
+}
+
 impl Session {
     pub(crate) fn handle_offer(&mut self, cx: &mut Context<'_>, from: PeerId, offer: &Grant) {
         let decline = |reason| {
@@ -67,7 +74,7 @@ impl Session {
             cx.send(from, decline(DeclineReason::Full));
             return;
         }
-        self.note_front(cx.now);
+        self.note_front(cx);
         let picked = self.pick(cx, &from, &offer.suggest);
         let Some((block, digest)) =
             picked.and_then(|block| Some((block, self.ledger.digest(block)?)))
@@ -117,9 +124,9 @@ impl Session {
         let is_free = |block: &BlockIndex| {
             busy.iter().all(|set| !set.contains(*block)) && self.ledger.knows(*block)
         };
-        let (front, since) = self.front;
-        let is_late = cx.now.saturating_since(since) >= FRONT_PATIENCE;
-        if is_late && theirs.contains(front) && is_free(&front) {
+        let (front, due) = self.front;
+        let is_late = cx.now >= due && theirs.contains(front);
+        if is_late && (is_free(&front) || self.takes_long(cx.now, front, from)) {
             return Some(front);
         }
         if let Some(block) = suggested.iter().find(|block| {
@@ -143,34 +150,41 @@ impl Session {
     }
 
     /// Finds out which wanted block is the first that is missing.
-    fn note_front(&mut self, now: Now) {
+    fn note_front(&mut self, cx: &mut Context<'_>) {
         let (known, _) = self.front;
-        let mut front = known;
+        let front = self.first_missing(known);
+        if front != known {
+            self.front = (front, front_due(cx));
+        }
+    }
+
+    /// The first wanted block at or above `from` that is missing.
+    pub(super) fn first_missing(&self, from: BlockIndex) -> BlockIndex {
+        let mut front = from;
         loop {
             front = self.have.first_absent(front.0);
             let inside = self.outside.first_absent(front.0);
             if inside == front {
-                break;
+                return front;
             }
             front = inside;
         }
-        if front != known {
-            self.front = (front, now);
+    }
+
+    /// Whether a block is out at one other neighbour alone, and for long.
+    fn takes_long(&self, now: Now, block: BlockIndex, from: &PeerId) -> bool {
+        let hedge = (self.service * HEDGE_FACTOR).max(MIN_HEDGE);
+        match self.wanted.get(&block).map(Vec::as_slice) {
+            Some([one]) => one.from != *from && now.saturating_since(one.since) >= hedge,
+            _ => false,
         }
     }
 
     /// A block that is out already, from a neighbour that takes long, or that this node reads from the source itself.
     fn pick_again(&self, now: Now, theirs: &BlockSet, from: &PeerId) -> Option<BlockIndex> {
-        let hedge = (self.service * HEDGE_FACTOR).max(MIN_HEDGE);
         self.wanted
             .iter()
-            .filter(|(block, asked)| {
-                theirs.contains(**block)
-                    && asked.len() == 1
-                    && asked
-                        .iter()
-                        .all(|one| one.from != *from && now.saturating_since(one.since) >= hedge)
-            })
+            .filter(|(block, _)| theirs.contains(**block) && self.takes_long(now, **block, from))
             .min_by_key(|(_, asked)| asked.first().map(|one| one.since))
             .map(|(block, _)| *block)
     }

@@ -22,6 +22,7 @@ use dfnode_gossip::{Now, PeerId};
 
 use self::border::Inlet;
 use self::counts::Counts;
+use self::download::front_due;
 use self::neighbour::{Acquaintance, Neighbour};
 use crate::blocks::BlockSet;
 use crate::context::Context;
@@ -76,7 +77,7 @@ pub(crate) struct Session {
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
     /// The keys of `wanted`.
     out: BlockSet,
-    /// The first wanted block that is missing, and since when it is.
+    /// The first wanted block that is missing, and when it is late.
     front: (BlockIndex, Now),
     counts: Counts,
     /// Digests that neighbours were asked for.
@@ -277,7 +278,7 @@ impl Session {
     fn bound(&mut self) {
         let meta = self.meta.as_ref();
         self.outside = meta.map_or_else(BlockSet::new, |meta| self.scope.outside(&meta.layout));
-        self.front.0 = BlockIndex(0);
+        self.front.0 = self.first_missing(BlockIndex(0));
     }
 
     /// A block is here no more. Whether it was.
@@ -292,7 +293,7 @@ impl Session {
             self.wants = true;
             self.began = cx.now;
             self.last_gain = cx.now;
-            self.front.1 = cx.now;
+            self.front.1 = front_due(cx);
             // What neighbours told while nothing was wanted was not asked about.
             self.ask_digests_at(cx.now);
             if !self.is_complete() {
@@ -387,7 +388,7 @@ impl Session {
         self.cancel_all_uploads(cx);
         self.meta = None;
         self.have = BlockSet::new();
-        self.front = (BlockIndex(0), cx.now);
+        self.front = (BlockIndex(0), front_due(cx));
         self.reading = BlockSet::new();
         self.ledger = Ledger::default();
         self.counts = Counts::default();
