@@ -18,9 +18,9 @@ const HEDGE_FACTOR: u32 = 4;
 const MIN_HEDGE: Duration = Duration::from_millis(300);
 
 /// Who reads along waits for the first missing block. When it was the same for so long, it is asked for before rarer ones:
-/// where few hold the file all its blocks are rare, and would come in no order. By chance up to twice as long: a crowd that
-/// began together would ask its only holder for one block at once.
-const FRONT_PATIENCE_MS: u64 = 1000;
+/// where few hold the file all its blocks are rare, and would come in no order. Up to twice as long, as a node's name has it:
+/// a crowd that began together would ask its only holder for one block at once.
+const FRONT_PATIENCE_MS: u64 = 2000;
 
 /// The blocks of one sender leave one after the other: while some come, one may wait for so many times the patience.
 const QUEUE: u32 = 12;
@@ -47,9 +47,10 @@ pub enum Arrival {
 }
 
 /// When a first missing block is late that is so since now.
-pub(super) fn front_due(cx: &mut Context<'_>) -> Now {
-    let chance = cx.chance.below(FRONT_PATIENCE_MS);
-    cx.now + Duration::from_millis(FRONT_PATIENCE_MS + chance)
+pub(super) fn front_due(cx: &Context<'_>) -> Now {
+    let [low, high, ..] = *cx.view.me().as_bytes();
+    let share = (FRONT_PATIENCE_MS * u64::from(u16::from_le_bytes([low, high]))) >> 16;
+    cx.now + Duration::from_millis(FRONT_PATIENCE_MS + share)
 }
 
 impl Session {
@@ -150,7 +151,7 @@ impl Session {
     }
 
     /// Finds out which wanted block is the first that is missing.
-    fn note_front(&mut self, cx: &mut Context<'_>) {
+    fn note_front(&mut self, cx: &Context<'_>) {
         let (known, _) = self.front;
         let front = self.first_missing(known);
         if front != known {
