@@ -293,7 +293,15 @@ impl Pour {
         match begin(&source.shared, source.get.clone(), rest).await {
             Ok(mut node) => {
                 node.expect(source.version);
-                self.trial = Some(Box::new(node));
+                if matches!(self.again, Again::Place(_)) {
+                    // It lacked nothing else, and would read beside the upstream what that gives.
+                    if node.started().await.is_ok() {
+                        self.node = Some(Box::new(node));
+                        self.upstream = None;
+                    }
+                } else {
+                    self.trial = Some(Box::new(node));
+                }
             }
             Err(_) => self.again = Again::Never,
         }
