@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfnode_gossip::PeerId;
+use dfnode_tracker::TaskId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -48,9 +49,9 @@ impl Handle {
         Ok(download)
     }
 
-    /// For a download that goes on without the node because its cache had no place.
-    pub fn watch_place(&self) -> PlaceWatch {
-        self.places.watch(Returns::default())
+    /// For a download, of `task` if that became known, that goes on without the node because its cache had no place.
+    pub fn watch_place(&self, task: Option<TaskId>) -> PlaceWatch {
+        self.places.watch(task, Returns::default())
     }
 
     /// The node at a glance; empty if it stops.

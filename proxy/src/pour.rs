@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfnode_node::get::{ByteStream, GetError, GetRequest, StreamError};
 use dfnode_node::store::{PlaceWatch, WORTH_BYTES};
-use dfnode_tracker::VersionId;
+use dfnode_tracker::{TaskId, VersionId};
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -218,8 +218,8 @@ impl Pour {
             until = until.min(at.saturating_add(self.hole));
             self.hole = self.hole.saturating_mul(2);
         } else {
-            self.node = None;
-            self.again = self.when_again(error);
+            let task = self.node.take().and_then(|node| node.task());
+            self.again = self.when_again(error, task);
         }
         self.upstream = Some(Upstream {
             part: None,
@@ -230,7 +230,7 @@ impl Pour {
         Ok(())
     }
 
-    fn when_again(&mut self, error: &StreamError) -> Again {
+    fn when_again(&mut self, error: &StreamError, task: Option<TaskId>) -> Again {
         let before = std::mem::replace(&mut self.again, Again::Never);
         match (error, before) {
             (StreamError::Get(GetError::NoSpace), Again::Place(mut place)) => {
@@ -238,7 +238,7 @@ impl Pour {
                 Again::Place(place)
             }
             (StreamError::Get(GetError::NoSpace), _) => {
-                Again::Place(self.source.shared.node.watch_place())
+                Again::Place(self.source.shared.node.watch_place(task))
             }
             (StreamError::Get(GetError::SourceFailed { .. } | GetError::NoSource), before) => {
                 let rest = match before {
@@ -260,18 +260,18 @@ impl Pour {
             match trial.goes_on().await {
                 Ok(false) => {}
                 Ok(true) => {
-                    info!(host = %self.source.origin.authority, at = self.at, "the node goes on with an answer");
-                    self.node = self.trial.take();
-                    self.upstream = None;
+                    if let Some(node) = self.trial.take() {
+                        self.go_back_to(node);
+                    }
                 }
                 Err(error) => {
-                    self.trial = None;
+                    let task = self.trial.take().and_then(|trial| trial.task());
                     // What else it has by now was not given to anybody; what does not hash to its name may have been.
                     let has_other = matches!(error, StreamError::Changed);
                     if self.source.sameness.is_rotten(&error) && !has_other {
                         return Err(error.to_string().into());
                     }
-                    self.again = self.when_again(&error);
+                    self.again = self.when_again(&error, task);
                 }
             }
             return Ok(());
@@ -296,8 +296,7 @@ impl Pour {
                 if matches!(self.again, Again::Place(_)) {
                     // It lacked nothing else, and would read beside the upstream what that gives.
                     if node.started().await.is_ok() {
-                        self.node = Some(Box::new(node));
-                        self.upstream = None;
+                        self.go_back_to(Box::new(node));
                     }
                 } else {
                     self.trial = Some(Box::new(node));
@@ -306,6 +305,13 @@ impl Pour {
             Err(_) => self.again = Again::Never,
         }
         Ok(())
+    }
+
+    /// A node that was asked again goes on with the answer.
+    fn go_back_to(&mut self, node: Box<ByteStream>) {
+        info!(host = %self.source.origin.authority, at = self.at, "the node goes on with an answer");
+        self.node = Some(node);
+        self.upstream = None;
     }
 
     fn return_to_node(&mut self) {

@@ -200,7 +200,9 @@ fn one_of_two_has_a_full_disk(
     expect_right(small, &done, &digest);
     expect_right(other, &others, &digest);
     // By itself it would read nearly all of one more.
-    expect_copies(origin.copies("file.iso"), content.len(), 1.5);
+    let copies = origin.copies("file.iso");
+    let read = as_float(copies.body_bytes) / as_float(content.len() as u64);
+    assert!(read <= 1.5, "{read} copies, {copies:?}: {}", small.log());
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Driver {
         info!(id, task = %task.short(), "download from the source alone begins");
         self.directs += 1;
         let parts = self.parts.clone();
-        let place = waits.map(|waits| parts.store.places().watch(waits.returns));
+        let place = waits.map(|waits| parts.store.places().watch(Some(task), waits.returns));
         self.parts.spawn(async move {
             let back = Box::pin(direct::run(&parts, task, id, asker, place)).await;
             parts.report(Report::DirectEnded).await;

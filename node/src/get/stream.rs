@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfnode_tracker::VersionId;
+use dfnode_tracker::{TaskId, VersionId};
 use tokio::runtime::Handle as Runtime;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
@@ -49,6 +49,7 @@ pub enum StreamError {
 pub struct ByteStream {
     download: Option<Download>,
     file: Option<Arc<File>>,
+    task: Option<TaskId>,
     version: Option<VersionId>,
     length: Option<u64>,
     /// The first byte asked for.
@@ -98,6 +99,7 @@ impl ByteStream {
         Self {
             download: Some(download),
             file: None,
+            task: None,
             version: None,
             length: None,
             first,
@@ -132,6 +134,11 @@ impl ByteStream {
             self.wait(deadline).await?;
         }
         Ok(self.length)
+    }
+
+    /// What the bytes are of, once it is known.
+    pub const fn task(&self) -> Option<TaskId> {
+        self.task
     }
 
     /// The version that the bytes are of, once it is known.
@@ -269,6 +276,7 @@ impl ByteStream {
         let news = news.map_err(|_| StreamError::Stalled(self.patience))?;
         match news.unwrap_or(Err(GetError::Cancelled))? {
             GetEvent::Started(Started {
+                task,
                 version,
                 length,
                 file,
@@ -277,6 +285,7 @@ impl ByteStream {
                 if *self.version.get_or_insert(version) != version {
                     return Err(StreamError::Changed);
                 }
+                self.task = Some(task);
                 self.length = length;
                 self.file = Some(file.0);
             }

@@ -2,7 +2,6 @@
 //!
 //! Lock order: the rack before a task's state, never the other way; neither is held over disk work.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -21,13 +20,11 @@ use super::entry::{Digests, Entry, Opening, Place};
 use super::error::{ReadError, ReserveError};
 use super::index::Index;
 use super::progress::WriteFailure;
+use super::room::{Rack, Room, Slot};
 use super::writer::{Job, WriteQueue};
 use super::{StoreConfig, StoreEvent};
-use crate::ambient::{self, Clock};
+use crate::ambient::Clock;
 
-/// What nobody used for so long is not part of a crowd any more. Until then what is beyond the quota stays, since who has
-/// all of a file serves those who came later.
-const CROWD_MS: u64 = 60_000;
 /// Reads between two rounds that close idle files: at most so many are open without being in use.
 const READS_PER_SWEEP: usize = 256;
 
@@ -45,93 +42,6 @@ pub(super) struct Inner {
     events: mpsc::UnboundedSender<StoreEvent>,
 }
 
-/// Every task, and the room it has.
-#[derive(Default)]
-pub(super) struct Rack {
-    pub(super) slots: BTreeMap<TaskId, Slot>,
-    pub(super) pins: BTreeMap<TaskId, u32>,
-    pub(super) used_bytes: u64,
-    next_generation: u64,
-    last_use_ms: u64,
-    pub(super) opened_ms: u64,
-    reads_since_sweep: usize,
-}
-
-pub(super) struct Slot {
-    pub(super) entry: Arc<Entry>,
-    /// Bytes that are counted for it.
-    pub(super) charge: u64,
-    /// Its room is not decided yet: it is not evicted.
-    admitted: bool,
-}
-
-impl Rack {
-    fn next_use_ms(&mut self) -> u64 {
-        self.last_use_ms = ambient::unix_millis().max(self.last_use_ms + 1);
-        self.last_use_ms
-    }
-
-    fn charge(&mut self, task: TaskId, bytes: u64) {
-        if let Some(slot) = self.slots.get_mut(&task) {
-            self.used_bytes = self.used_bytes - slot.charge + bytes;
-            slot.charge = bytes;
-        }
-    }
-
-    fn is_evictable(&self, task: TaskId, slot: &Slot) -> bool {
-        slot.admitted && !self.pins.contains_key(&task)
-    }
-
-    fn evictable(&self) -> impl Iterator<Item = (TaskId, &Slot)> {
-        let slots = self.slots.iter().map(|(task, slot)| (*task, slot));
-        slots.filter(|(task, slot)| self.is_evictable(*task, slot))
-    }
-
-    fn evictable_bytes(&self) -> u64 {
-        self.evictable().map(|(_, slot)| slot.charge).sum()
-    }
-
-    fn least_used(&self) -> Option<TaskId> {
-        self.evictable()
-            .min_by_key(|(_, slot)| slot.entry.used_at_ms())
-            .map(|(task, _)| task)
-    }
-
-    /// What is to go so that of what is not beyond `quota` by itself no more than `room` stays.
-    fn beyond(&self, quota: u64, room: u64) -> Option<TaskId> {
-        let oldest = ambient::unix_millis().saturating_sub(CROWD_MS);
-        // Who was downloading when the node ended comes back.
-        let is_stale = |slot: &Slot| slot.entry.used_at_ms().max(self.opened_ms) <= oldest;
-        // What is beyond it by itself does not make others go first.
-        let mut large = self.evictable().filter(|(_, slot)| slot.charge > quota);
-        if let Some((task, _)) = large.find(|(_, slot)| is_stale(slot)) {
-            return Some(task);
-        }
-        let small = self.evictable().filter(|(_, slot)| slot.charge <= quota);
-        let kept: u64 = small.map(|(_, slot)| slot.charge).sum();
-        let least = self.least_used().filter(|_| kept > room)?;
-        self.slots
-            .get(&least)
-            .is_some_and(is_stale)
-            .then_some(least)
-    }
-
-    /// What the tasks of other entries may still write.
-    fn outstanding(&self) -> u64 {
-        self.slots
-            .values()
-            .map(|slot| slot.charge.saturating_sub(slot.entry.written_bytes()))
-            .sum()
-    }
-}
-
-/// What is to be done about a want of room.
-enum Room {
-    Enough,
-    Evict(TaskId),
-    None(ReserveError),
-}
-
 impl Inner {
     pub(super) fn new(
         folder: PathBuf,
@@ -147,10 +57,7 @@ impl Inner {
             index,
             written_bytes: AtomicU64::new(0),
             evicted_tasks: AtomicU64::new(0),
-            rack: Mutex::new(Rack {
-                opened_ms: ambient::unix_millis(),
-                ..Rack::default()
-            }),
+            rack: Mutex::new(Rack::new()),
             admission: Mutex::new(()),
             events,
         }
@@ -266,7 +173,9 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner);
         let need = entry.needed_bytes();
         loop {
-            match self.judge_room(entry, need, self.free_bytes()) {
+            let free = self.free_bytes();
+            let room = self.rack().judge(&self.config, entry, need, free);
+            match room {
                 Room::Enough => return Ok(()),
                 // Should somebody have come to use it meanwhile, another is looked for.
                 Room::Evict(task) => drop(self.evict(task)),
@@ -275,96 +184,10 @@ impl Inner {
         }
     }
 
-    /// Whether so many bytes more would find place. Blocking.
-    pub(super) fn has_place(&self, bytes: u64) -> bool {
+    /// Whether a task of so many bytes would find place. Blocking.
+    pub(super) fn has_place(&self, task: Option<TaskId>, bytes: u64) -> bool {
         let free = self.free_bytes();
-        self.lack(&self.rack(), bytes, free).is_none()
-    }
-
-    /// What so many bytes more lack, even if all that may be evicted is.
-    fn lack(&self, rack: &Rack, need: u64, free: u64) -> Option<ReserveError> {
-        let evictable = rack.evictable_bytes();
-        // Without evicting in vain: what others fill the disk with is not ours to give.
-        let is_there = free.saturating_add(evictable) >= self.wanted_free(rack, need);
-        if self.is_beyond(rack, need) && !(is_there && self.config.spare_bytes.is_some()) {
-            return Some(ReserveError::NoRoom {
-                need_bytes: need,
-                held_bytes: rack.used_bytes - evictable,
-                cache_bytes: self.config.cache_bytes,
-            });
-        }
-        (!is_there).then_some(ReserveError::DiskFull {
-            need_bytes: need,
-            free_bytes: free,
-            floor_bytes: self.config.free_floor_bytes,
-        })
-    }
-
-    /// Whether so many bytes more are beyond the quota even if all that may be evicted is.
-    fn is_beyond(&self, rack: &Rack, need: u64) -> bool {
-        let held = rack.used_bytes - rack.evictable_bytes();
-        need > self.config.cache_bytes.saturating_sub(held)
-    }
-
-    /// What must be free on the disk for so many bytes more.
-    fn wanted_free(&self, rack: &Rack, need: u64) -> u64 {
-        let floor = self.config.free_floor_bytes;
-        match self.plenty(rack, need) {
-            Some(plenty) if self.is_beyond(rack, need) => plenty,
-            _ => rack
-                .outstanding()
-                .saturating_add(need)
-                .saturating_add(floor),
-        }
-    }
-
-    /// What must be free for so many bytes more beyond the quota, if that may be: clients' own copies may come to lie on
-    /// the same disk.
-    fn plenty(&self, rack: &Rack, need: u64) -> Option<u64> {
-        let spare = self.config.spare_bytes?.max(self.config.free_floor_bytes);
-        let wanted = rack.outstanding().saturating_add(need);
-        Some(wanted.saturating_mul(2).saturating_add(spare))
-    }
-
-    fn judge_room(&self, entry: &Entry, need: u64, free: u64) -> Room {
-        let mut rack = self.rack();
-        if let Some(error) = self.lack(&rack, need, free) {
-            return Room::None(error);
-        }
-        let (quota, floor) = (self.config.cache_bytes, self.config.free_floor_bytes);
-        let wanted_free = self.wanted_free(&rack, need);
-        // What is beyond the quota in any case is bounded by the disk alone: to evict others for it would be in vain.
-        let fits = need <= quota.saturating_sub(rack.used_bytes) || self.is_beyond(&rack, need);
-        let mut victim = rack.least_used();
-        let mut stays = false;
-        if self
-            .plenty(&rack, need)
-            .is_some_and(|plenty| free >= plenty)
-        {
-            // Nor does what a crowd still takes go then.
-            let held = rack.used_bytes - rack.evictable_bytes();
-            victim = rack.beyond(quota, quota.saturating_sub(held.saturating_add(need)));
-            stays = victim.is_none();
-        }
-        if free >= wanted_free && (fits || stays) {
-            let Some(slot) = rack.slots.get_mut(&entry.task) else {
-                return Room::None(ReserveError::Gone);
-            };
-            if slot.entry.generation != entry.generation {
-                return Room::None(ReserveError::Gone);
-            }
-            slot.admitted = true;
-            rack.charge(entry.task, need);
-            return Room::Enough;
-        }
-        victim.map_or(
-            Room::None(ReserveError::DiskFull {
-                need_bytes: need,
-                free_bytes: free,
-                floor_bytes: floor,
-            }),
-            Room::Evict,
-        )
+        self.rack().has_place(&self.config, task, bytes, free)
     }
 
     fn free_bytes(&self) -> u64 {
@@ -625,14 +448,6 @@ impl Inner {
         for entry in idle {
             entry.close_idle();
         }
-    }
-}
-
-impl Rack {
-    fn charge_nothing(&mut self, task: TaskId) -> Option<(Arc<Entry>, u64)> {
-        let slot = self.slots.remove(&task)?;
-        self.used_bytes -= slot.charge;
-        Some((slot.entry, slot.charge))
     }
 }
 

@@ -23,6 +23,7 @@ mod place;
 mod progress;
 mod record;
 mod reopen;
+mod room;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -398,7 +399,7 @@ impl Store {
     /// Every task in the store.
     pub fn list(&self) -> Vec<TaskSummary> {
         let rack = self.inner().rack();
-        let summary = |(task, slot): (&TaskId, &inner::Slot)| TaskSummary {
+        let summary = |(task, slot): (&TaskId, &room::Slot)| TaskSummary {
             task: *task,
             meta: slot.entry.meta(),
             about: slot.entry.about(),

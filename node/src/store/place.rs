@@ -3,6 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use dfnode_tracker::TaskId;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -22,10 +23,11 @@ const MAX_RETURNS: u32 = 3;
 pub(crate) struct Places(pub(super) Weak<Inner>);
 
 impl Places {
-    /// A watch for a download that came back before.
-    pub(crate) fn watch(&self, returns: Returns) -> PlaceWatch {
+    /// A watch for a download that came back before. `task`: what it is of, if that is known: the store may still have it.
+    pub(crate) fn watch(&self, task: Option<TaskId>, returns: Returns) -> PlaceWatch {
         PlaceWatch {
             places: self.clone(),
+            task,
             look_at: Instant::now() + LOOK_PERIOD,
             seen: 0,
             returns,
@@ -58,6 +60,7 @@ impl Returns {
 #[derive(Debug)]
 pub struct PlaceWatch {
     places: Places,
+    task: Option<TaskId>,
     look_at: Instant,
     seen: u32,
     returns: Returns,
@@ -82,9 +85,9 @@ impl PlaceWatch {
             return false;
         }
         self.look_at = now + LOOK_PERIOD;
-        let store = self.places.0.upgrade();
-        let there =
-            spawn_blocking(move || store.is_some_and(|store| store.has_place(length))).await;
+        let (store, task) = (self.places.0.upgrade(), self.task);
+        let look = move || store.is_some_and(|store| store.has_place(task, length));
+        let there = spawn_blocking(look).await;
         self.seen = if there.unwrap_or(false) {
             self.seen + 1
         } else {

@@ -68,6 +68,21 @@ async fn the_least_used_task_makes_room_and_the_pinned_one_stays() {
 }
 
 #[tokio::test]
+async fn a_task_that_peers_still_read_has_its_room_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).store;
+    let _read = store.pin(task(1));
+    let bytes = 60 * SIXTEEN;
+    store
+        .reserve(task(1), &meta(Some(bytes), "\"1\""), About::default())
+        .await
+        .unwrap();
+    let look = |task| store.inner().has_place(task, bytes);
+    assert!(look(Some(task(1))));
+    assert!(!look(Some(task(2))) && !look(None));
+}
+
+#[tokio::test]
 async fn a_quota_of_what_stays_takes_in_a_larger_file_and_lets_it_go_when_its_crowd_has() {
     let folder = tempfile::tempdir().unwrap();
     let spare = |spare_bytes| StoreConfig {
