@@ -11,7 +11,7 @@ use crate::registries::{Image, Registries, curl};
 /// What is measured.
 #[derive(clap::Args)]
 pub(crate) struct Plan {
-    /// How many HEAD requests of each kind; in fifties.
+    /// How many HEAD requests of each kind, rounded up to fifties.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..))]
     requests: u32,
     /// The size of the blob that is read from the cache.
