@@ -72,7 +72,7 @@ impl PlaceWatch {
         self.returns
     }
 
-    /// The place was lost again; see [`Returns::lost`].
+    /// The place was lost again; see `Returns::lost`.
     pub fn lost(&mut self, reached: u64) {
         self.returns.lost(reached);
     }
