@@ -102,6 +102,28 @@ pub(crate) async fn ask(
     }
 }
 
+/// How long the content is that a yes is for, asked once more if a yes did not tell: that of a manifest does not.
+pub(crate) async fn length(
+    shared: &Shared,
+    origin: &Origin,
+    request: &Request<()>,
+    key: Key,
+) -> Option<u64> {
+    if let Some(length) = shared.yeses.fresh_length(key) {
+        return Some(length);
+    }
+    shared.stats.authorisations.add(1);
+    let answer = question(shared, origin, request).await.ok()?.answer;
+    let is_yes = matches!(
+        answer.status(),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    );
+    let length = length_of(&answer).filter(|_| is_yes)?;
+    shared.yeses.add(key, BLOB_AGE, Some(length));
+    drain(answer).await;
+    Some(length)
+}
+
 /// Asks for one byte of the very thing: a question by HEAD some registries answer otherwise, and a refusal shall come
 /// with its body. Where the registry sends for it is asked too: a redirect may lead to the blob or to a login page.
 async fn question(

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use dfnode_node::get::{ByteStream, ContentName, GetError, GetRequest};
-use dfnode_tracker::Digest;
+use dfnode_node::get::{ByteStream, ContentName, GetError, GetRequest, StreamError};
+use dfnode_tracker::{Digest, VersionId};
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
     HeaderValue,
 };
 use hyper::{Request, Response, StatusCode};
+use thiserror::Error;
 use tracing::debug;
 
 use crate::authorise::{self, Verdict};
@@ -51,14 +52,20 @@ pub(crate) async fn serve(
     let mut get = GetRequest::new(url.clone());
     get.headers = for_source(head.headers());
     get.content = Some(ContentName::new(digest.clone(), &url));
-    let opened = open(shared, get.clone(), wanted).await;
-    let (stream, length) = match opened {
-        Ok(opened) => opened,
-        Err(what) => {
-            debug!(%digest, what, "the node does not have it; passed on");
+    let begun = match open(shared, get.clone(), wanted).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            debug!(%digest, %error, "the node does not have it; passed on");
             shared.stats.fallbacks.add(1);
             return relay::relay(shared, origin, request).await;
         }
+    };
+    let length = match begun.length {
+        Some(length) => Some(length),
+        None => authorise::length(shared, origin, &head, key).await,
+    };
+    let Some(length) = length else {
+        return relay::relay(shared, origin, request).await;
     };
     if !shared.yeses.fits(key, length) {
         debug!(%digest, "the registry said yes to something else; passed on");
@@ -66,7 +73,6 @@ pub(crate) async fn serve(
         shared.stats.fallbacks.add(1);
         return relay::relay(shared, origin, request).await;
     }
-    shared.stats.blobs.add(1);
     let mut about = HeaderMap::new();
     about.insert(
         CONTENT_TYPE,
@@ -83,28 +89,68 @@ pub(crate) async fn serve(
     let whole = Whole {
         length,
         sameness: Sameness::Digest,
+        version: begun.stream.version(),
         about,
     };
-    part(shared, origin, head, get, stream, wanted, whole)
+    match part(shared, origin, head, get, begun, wanted, whole).await {
+        Some(answer) => answer,
+        None => relay::relay(shared, origin, request).await,
+    }
 }
 
-/// Asks the node for (a part of) something; its length is known and this caller may have it.
+/// Asks the node for (a part of) something.
 pub(crate) async fn open(
     shared: &Shared,
     get: GetRequest,
     wanted: Wanted,
-) -> Result<(ByteStream, u64), String> {
+) -> Result<Begun, Unopened> {
     let range = match wanted {
         Wanted::From(first, last) => Some((first, last)),
         Wanted::All | Wanted::Last(_) => None,
     };
-    let stream = begin(shared, get, range).await;
-    let mut stream = stream.map_err(|error| error.to_string())?;
-    match stream.started().await {
-        Ok(Some(length)) => Ok((stream, length)),
-        Ok(None) => Err("its length is not known".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    let mut stream = Box::new(begin(shared, get, range).await?);
+    let (length, late) = match stream.started().await {
+        Ok(Some(length)) => (Some(length), None),
+        Ok(None) => return Err(Unopened::NoLength),
+        Err(error) if may_go_on(&error) => (None, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Begun {
+        stream,
+        length,
+        late,
+    })
+}
+
+/// Whether a node that has nothing yet may have something later: then the upstream need not give all of the answer. Six
+/// proxies that pass on the whole of a file since its home has just died cost six copies of it.
+const fn may_go_on(error: &StreamError) -> bool {
+    use StreamError::{Get, Stalled};
+    matches!(
+        error,
+        Stalled(_) | Get(GetError::SourceFailed { .. } | GetError::NoSource | GetError::NoSpace)
+    )
+}
+
+/// Why the node has no part in an answer.
+#[derive(Debug, Error)]
+pub(crate) enum Unopened {
+    #[error("its length is not known")]
+    NoLength,
+    #[error(transparent)]
+    Refused(#[from] GetError),
+    #[error(transparent)]
+    Failed(#[from] StreamError),
+}
+
+/// A download that an answer is to come from. This caller may have it.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) stream: Box<ByteStream>,
+    /// `None` while it is late.
+    pub(crate) length: Option<u64>,
+    /// Why it has nothing to begin with.
+    pub(crate) late: Option<StreamError>,
 }
 
 /// Begins a download of (a part of) something.
@@ -126,23 +172,27 @@ pub(crate) struct Whole {
     pub(crate) length: u64,
     /// How its bytes are known again.
     pub(crate) sameness: Sameness,
+    /// The only one that the node may go on with.
+    pub(crate) version: Option<VersionId>,
     /// What the answer says of it, besides.
     pub(crate) about: HeaderMap,
 }
 
-/// The answer with the part that was asked for.
-pub(crate) fn part(
+/// The answer with the part that was asked for; `None` if the node is late and the upstream does not begin it so that the
+/// node can go on.
+pub(crate) async fn part(
     shared: &Arc<Shared>,
     origin: &Origin,
     request: Request<()>,
     get: GetRequest,
-    stream: ByteStream,
+    begun: Begun,
     wanted: Wanted,
     whole: Whole,
-) -> Response<Body> {
+) -> Option<Response<Body>> {
     let Whole {
         length,
         sameness,
+        version,
         about,
     } = whole;
     let mut answer = Response::new(body::empty());
@@ -158,7 +208,7 @@ pub(crate) fn part(
             format!("bytes */{length}"),
         );
         set(answer.headers_mut(), CONTENT_LENGTH, "0".to_owned());
-        return answer;
+        return Some(answer);
     };
     if wanted != Wanted::All {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -175,13 +225,17 @@ pub(crate) fn part(
         origin: origin.clone(),
         request,
         get,
-        version: stream.version(),
+        version,
         length,
         sameness,
     };
-    let pour = Pour::new(source, stream, first..end);
+    let pour = match begun.late {
+        None => Pour::new(source, begun.stream, first..end),
+        Some(error) => Pour::behind_upstream(source, begun.stream, &error, first..end).await?,
+    };
+    shared.stats.blobs.add(1);
     *answer.body_mut() = pour.into_body();
-    answer
+    Some(answer)
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {

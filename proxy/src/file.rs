@@ -101,22 +101,30 @@ pub(crate) async fn serve(
     get.headers = for_source(request.headers());
     get.max_age = Some(Duration::ZERO);
     let is_private = is_credentialed(&get.url, &get.headers);
-    let opened = open(shared, get.clone(), wanted).await;
-    let (stream, length) = match opened {
-        Ok((stream, length))
-            if told.is_none_or(|told| told == length)
-                && is_version(&about, length, stream.version(), is_private) =>
-        {
-            (stream, length)
-        }
-        Ok(_) => return relay::relay(shared, origin, request).await,
-        Err(what) => {
-            debug!(host = %origin.authority, what, "the node does not have a file; passed on");
+    let begun = match open(shared, get.clone(), wanted).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            debug!(host = %origin.authority, %error, "the node does not have a file; passed on");
             shared.stats.fallbacks.add(1);
             return relay::relay(shared, origin, request).await;
         }
     };
-    shared.stats.blobs.add(1);
+    let found = begun.stream.version();
+    let named = strong_etag(&about).map(|etag| VersionId::derive("etag", etag.as_bytes()));
+    let known = match (begun.length, told) {
+        (Some(length), told) => {
+            let is_it = told.is_none_or(|told| told == length)
+                && is_version(&about, length, found, is_private);
+            is_it.then_some((length, found))
+        }
+        // What a late node may go on with must have a name by now.
+        (None, Some(told)) => named.map(|_| (told, named)),
+        (None, None) => None,
+    };
+    let Some((length, version)) = known else {
+        shared.stats.fallbacks.add(1);
+        return relay::relay(shared, origin, request).await;
+    };
     let mut kept = HeaderMap::new();
     for name in ABOUT {
         for value in about.get_all(name) {
@@ -125,10 +133,14 @@ pub(crate) async fn serve(
     }
     let whole = Whole {
         length,
-        sameness: sameness(&about, length, stream.version()),
+        sameness: sameness(&about, length, version),
+        version,
         about: kept,
     };
-    part(shared, origin, head(&request), get, stream, wanted, whole)
+    match part(shared, origin, head(&request), get, begun, wanted, whole).await {
+        Some(answer) => answer,
+        None => relay::relay(shared, origin, request).await,
+    }
 }
 
 /// Whether further parts of the answer are known to be of the same bytes.

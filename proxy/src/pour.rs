@@ -93,6 +93,8 @@ struct Part {
     body: Body,
     /// Bytes of it that come before those wanted.
     skip: u64,
+    /// Whether it is all there is, and not the part that was asked for.
+    is_whole: bool,
     /// Whether any was given on.
     flows: bool,
 }
@@ -105,7 +107,7 @@ pub(crate) struct Source {
     pub(crate) request: Request<()>,
     /// What the node is asked for.
     pub(crate) get: GetRequest,
-    /// What it was found to have.
+    /// What it was found to have, or is to have: it goes on with nothing else.
     pub(crate) version: Option<VersionId>,
     /// Of the whole.
     pub(crate) length: u64,
@@ -130,10 +132,11 @@ pub(crate) enum Sameness {
 struct HasChanged;
 
 impl Pour {
-    pub(crate) fn new(source: Source, node: ByteStream, range: Range<u64>) -> Self {
+    pub(crate) fn new(source: Source, mut node: Box<ByteStream>, range: Range<u64>) -> Self {
+        node.expect(source.version, source.length);
         Self {
             source,
-            node: Some(Box::new(node)),
+            node: Some(node),
             upstream: None,
             at: range.start,
             end: range.end,
@@ -145,6 +148,23 @@ impl Pour {
             of_node: 0,
             again: Again::Never,
         }
+    }
+
+    /// The upstream begins, since the node is late. `None` if it does not: then it shall say so itself.
+    pub(crate) async fn behind_upstream(
+        source: Source,
+        node: Box<ByteStream>,
+        error: &StreamError,
+        range: Range<u64>,
+    ) -> Option<Self> {
+        let mut pour = Self::new(source, node, range);
+        if pour.at >= pour.end {
+            return None;
+        }
+        pour.leave_node(error).ok()?;
+        let upstream = pour.upstream.as_mut()?;
+        upstream.ask(&pour.source, pour.at).await.ok()?;
+        upstream.part.is_some().then_some(pour)
     }
 
     pub(crate) fn into_body(self) -> Body {
@@ -198,7 +218,9 @@ impl Pour {
     /// The node cannot go on: the upstream shall, from the same byte. A node that only stands still is tried again later.
     fn leave_node(&mut self, error: &StreamError) -> Result<(), BodyError> {
         let at = self.at;
-        if self.source.sameness.is_rotten(error) {
+        // Another version than the upstream's, of which the node gave nothing, is no reason that this shall not go on.
+        let is_unused = self.of_node == 0 && matches!(error, StreamError::Changed);
+        if self.source.sameness.is_rotten(error) && !is_unused {
             warn!(host = %self.source.origin.authority, at, %error, "an answer is cut off: what was given cannot be continued");
             return Err(error.to_string().into());
         }
@@ -292,7 +314,7 @@ impl Pour {
         let rest = Some((self.at, Some(self.end - 1)));
         match begin(&source.shared, source.get.clone(), rest).await {
             Ok(mut node) => {
-                node.expect(source.version);
+                node.expect(source.version, source.length);
                 if matches!(self.again, Again::Place(_)) {
                     // It lacked nothing else, and would read beside the upstream what that gives.
                     if node.started().await.is_ok() {
@@ -358,12 +380,18 @@ impl Pour {
                 let silence = self.source.shared.patience.node;
                 upstream.next(&self.source, self.at, silence).await
             }
-            // The node may come first by then.
-            None if self.trial.is_some() => {
-                let silence = self.source.shared.patience.node;
+            // The node that is asked again may come first by then.
+            None => {
+                let patience = self.source.shared.patience.node;
+                let silence = match &self.again {
+                    _ if self.trial.is_some() => patience,
+                    Again::Later { at, .. } if self.end - self.at >= WORTH_BYTES => patience
+                        .max(at.saturating_duration_since(Instant::now()))
+                        .min(SILENCE),
+                    Again::Later { .. } | Again::Place(_) | Again::Never => SILENCE,
+                };
                 upstream.next(&self.source, self.at, silence).await
             }
-            None => upstream.next(&self.source, self.at, SILENCE).await,
         };
         came.or_else(|HasChanged| self.stay_with_node().map(|()| None))
     }
@@ -434,7 +462,7 @@ impl Upstream {
         }
         self.tries += 1;
         self.part = source.ask(at, self.until).await?;
-        if self.part.as_ref().is_some_and(|part| part.skip > 0) {
+        if self.part.as_ref().is_some_and(|part| part.is_whole) {
             // It gives no parts: each further hole would cost all that comes before.
             self.until = self.end;
         }
@@ -514,6 +542,7 @@ fn understand(
     }
     let starts_here = answer.status() == StatusCode::OK || first_byte(&answer) == Some(at);
     Ok(starts_here.then(|| Part {
+        is_whole: answer.status() == StatusCode::OK,
         body: answer.into_body(),
         skip,
         flows: false,

@@ -78,8 +78,9 @@ impl Yeses {
             // Keys are hashes: this is a random one.
             until.pop_first();
         }
-        let older = until.get(&key).map(|yes| yes.fresh_until);
-        let fresh_until = (now + age).max(older.unwrap_or(now));
+        let older = until.get(&key).copied();
+        let fresh_until = (now + age).max(older.map_or(now, |yes| yes.fresh_until));
+        let length = length.or_else(|| older?.length);
         until.insert(
             key,
             Yes {
@@ -107,6 +108,14 @@ impl Yeses {
     pub(crate) fn is_known(&self, key: Key) -> bool {
         let now = Instant::now();
         self.lock().get(&key).is_some_and(|yes| yes.forget_at > now)
+    }
+
+    /// How long the content is that a yes is for which counts without asking again, if that was told.
+    pub(crate) fn fresh_length(&self, key: Key) -> Option<u64> {
+        let now = Instant::now();
+        let until = self.lock();
+        let yes = until.get(&key).filter(|yes| yes.fresh_until > now)?;
+        yes.length
     }
 
     /// Whether a yes is one for content of this length.

@@ -52,6 +52,7 @@ pub struct ByteStream {
     task: Option<TaskId>,
     version: Option<VersionId>,
     length: Option<u64>,
+    expected_length: Option<u64>,
     /// The first byte asked for.
     first: u64,
     /// The next byte to give.
@@ -102,6 +103,7 @@ impl ByteStream {
             task: None,
             version: None,
             length: None,
+            expected_length: None,
             first,
             at: first,
             stop: last.map(|last| last.saturating_add(1)),
@@ -146,9 +148,10 @@ impl ByteStream {
         self.version
     }
 
-    /// Takes only bytes of this version: what comes before them was had from elsewhere.
-    pub const fn expect(&mut self, version: Option<VersionId>) {
+    /// Takes only bytes of this version, of a whole of this length: what comes before them was had from elsewhere.
+    pub const fn expect(&mut self, version: Option<VersionId>, length: u64) {
         self.version = version;
+        self.expected_length = Some(length);
     }
 
     /// Where the next byte lies in the whole.
@@ -282,7 +285,8 @@ impl ByteStream {
                 file,
                 ..
             }) => {
-                if *self.version.get_or_insert(version) != version {
+                let is_expected = self.expected_length.is_none() || self.expected_length == length;
+                if *self.version.get_or_insert(version) != version || !is_expected {
                     return Err(StreamError::Changed);
                 }
                 self.task = Some(task);

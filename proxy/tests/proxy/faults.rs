@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::registry::{Kind, Registry, content};
+use crate::registry::{Kind, Registry, ToNodes, content};
 use crate::world::{World, collect};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,4 +300,130 @@ async fn a_client_that_left_holds_up_nobody() {
     drop(left);
     let got = timeout(SOON, world.host(0).get(&url)).await;
     assert!(got.expect("it waits behind who left").body == bytes);
+}
+
+/// How the one is asked for that a late node is to go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    File,
+    Blob,
+    /// The registry's yes is that to the manifest which lists it.
+    ListedBlob,
+}
+
+/// A registry that is silent to nodes, and something there: its address.
+async fn slow_to_nodes(world: &World, thing: Thing, bytes: &Bytes) -> (Registry, String) {
+    let kind = Kind {
+        is_plain: true,
+        to_nodes: ToNodes::Silent,
+        ..Kind::default()
+    };
+    let registry = world.registry(kind).await;
+    let name = match thing {
+        Thing::File => {
+            registry.put_as("a", "shared", bytes);
+            "shared".to_owned()
+        }
+        Thing::Blob | Thing::ListedBlob => registry.put("a", bytes),
+    };
+    if thing == Thing::ListedBlob {
+        registry.put_manifest("a", &[&name]);
+        let manifest = registry.url("/v2/a/manifests/latest");
+        assert_eq!(world.host(0).get(&manifest).await.status, StatusCode::OK);
+    }
+    let url = registry.blob_url("a", &name);
+    (registry, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_late_goes_on_behind_what_the_registry_gave_first() {
+    for thing in [Thing::File, Thing::Blob, Thing::ListedBlob] {
+        let world = impatient_world().await;
+        let bytes = content(41, 40_000_000);
+        let (registry, url) = slow_to_nodes(&world, thing, &bytes).await;
+        let (answer, mut seen) = begin(&world, &url).await;
+        registry.go_on();
+        assert!(rest(answer, &mut seen).await, "{thing:?}");
+        assert!(seen == bytes, "{thing:?}");
+        // Two holes at most, of 4 MiB and of 8, and not all: that the node would then fetch for nobody.
+        let counts = registry.counts();
+        let of_node = counts.node_bytes.load(SeqCst);
+        let given = counts.blob_bytes.load(SeqCst) - of_node;
+        assert!(given < 13 << 20, "{given} bytes of {thing:?}");
+        assert!(of_node > 20_000_000, "{of_node} bytes of {thing:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_has_replaced_while_the_node_was_late_comes_from_it_whole() {
+    let world = impatient_world().await;
+    let (registry, url) = slow_to_nodes(&world, Thing::File, &content(44, 2_000_000)).await;
+    let newer = content(45, 3_000_000);
+    let replaces = async {
+        crate::world::eventually("the registry is asked what it has", async || {
+            registry.counts().questions.load(SeqCst) > 0
+        })
+        .await;
+        registry.put_as("a", "shared", &newer);
+        registry.become_kind(|kind| kind.modified = Some(LATER));
+    };
+    let host = world.host(0);
+    let (got, ()) = tokio::join!(host.get(&url), replaces);
+    assert_eq!(got.status, StatusCode::OK);
+    assert!(got.body == newer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_refuses_what_it_allowed_while_the_node_was_late_says_so_itself() {
+    let world = impatient_world().await;
+    let bytes = content(46, 2_000_000);
+    let (registry, url) = slow_to_nodes(&world, Thing::Blob, &bytes).await;
+    let refuses = async {
+        crate::world::eventually("the registry is asked", async || {
+            registry.counts().questions.load(SeqCst) > 0
+        })
+        .await;
+        registry.become_kind(|kind| kind.is_mute = true);
+    };
+    let host = world.host(0);
+    let (got, ()) = tokio::join!(host.get(&url), refuses);
+    assert_eq!(got.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_source_failed_goes_on_once_it_fares_better() {
+    let rule = "/shared$".parse().unwrap();
+    let world = World::start_with(1, |config| config.rules = vec![Clone::clone(&rule)]).await;
+    let kind = Kind {
+        is_plain: true,
+        to_nodes: ToNodes::Failing,
+        stalls: Some(4_000_000),
+        ..Kind::default()
+    };
+    let registry = world.registry(kind).await;
+    let bytes = content(42, 40_000_000);
+    registry.put_as("a", "shared", &bytes);
+    let (mut answer, mut seen) = begin(&world, &registry.blob_url("a", "shared")).await;
+    registry.become_kind(|kind| kind.to_nodes = ToNodes::Quick);
+    // The registry itself would need nine further questions, and stand still before each.
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        seen.extend_from_slice(&chunk);
+    }
+    assert!(seen == bytes);
+    let counts = registry.counts();
+    let of_node = counts.node_bytes.load(SeqCst);
+    assert!(of_node > 20_000_000, "{of_node} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_node_that_has_another_version_is_left_alone() {
+    let world = impatient_world().await;
+    let bytes = content(43, 20_000_000);
+    let (registry, url) = slow_to_nodes(&world, Thing::File, &bytes).await;
+    registry.become_kind(|kind| kind.to_nodes = ToNodes::SilentAndOther);
+    let (answer, mut seen) = begin(&world, &url).await;
+    registry.go_on();
+    assert!(rest(answer, &mut seen).await);
+    assert!(seen == bytes);
+    assert!(registry.counts().node_bytes.load(SeqCst) > 0);
 }

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION,
-    RANGE, WWW_AUTHENTICATE,
+    RANGE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -104,12 +104,31 @@ pub(crate) struct Kind {
     pub(crate) breaks: Option<(usize, u64)>,
     /// Whether it takes requests and answers none.
     pub(crate) is_silent: bool,
+    /// How it treats nodes, whose User-Agent is their own; a client of the tests has none.
+    pub(crate) to_nodes: ToNodes,
     /// After how many bytes its bodies stand still, until it is told to go on.
     pub(crate) stalls: Option<usize>,
+    /// Whether all its bits are the others.
+    pub(crate) is_inverted: bool,
     /// The date that it gives its content in place of an `ETag`.
     pub(crate) modified: Option<&'static str>,
     /// Between two chunks of 64 KiB.
     pub(crate) pause: Duration,
+}
+
+/// How a registry treats the nodes among those who ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ToNodes {
+    #[default]
+    AsToAll,
+    /// It answers none until it is told to go on.
+    Silent,
+    /// The same, and then it gives them something else, by another name.
+    SilentAndOther,
+    /// It fails.
+    Failing,
+    /// What it gives them does not stand still.
+    Quick,
 }
 
 /// What it was asked, in numbers.
@@ -118,6 +137,8 @@ pub(crate) struct Counts {
     pub(crate) requests: AtomicU64,
     pub(crate) blob_requests: AtomicU64,
     pub(crate) blob_bytes: AtomicU64,
+    /// Of those, what nodes asked for.
+    pub(crate) node_bytes: AtomicU64,
     pub(crate) questions: AtomicU64,
     pub(crate) heads: AtomicU64,
     pub(crate) tokens: AtomicU64,
@@ -290,7 +311,7 @@ where
 }
 
 async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Body> {
-    let kind = shared.kind.lock().unwrap().clone();
+    let mut kind = shared.kind.lock().unwrap().clone();
     let counts = &shared.counts;
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let path = request.uri().path().to_owned();
@@ -303,6 +324,18 @@ async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Respons
     }
     if kind.is_silent {
         std::future::pending::<()>().await;
+    }
+    match kind.to_nodes {
+        _ if !is_of_node(&request) => {}
+        ToNodes::AsToAll => {}
+        ToNodes::Silent => shared.goes_on.cancelled().await,
+        ToNodes::SilentAndOther => {
+            shared.goes_on.cancelled().await;
+            kind.modified = Some("Wed, 21 Oct 2015 07:28:00 GMT");
+            kind.is_inverted = true;
+        }
+        ToNodes::Failing => return text(StatusCode::INTERNAL_SERVER_ERROR, "it fails"),
+        ToNodes::Quick => kind.stalls = None,
     }
     if path == "/token" {
         counts.tokens.fetch_add(1, Ordering::SeqCst);
@@ -370,6 +403,11 @@ async fn answer(shared: &Arc<Shared>, mut request: Request<Incoming>) -> Respons
         }
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "no"),
     }
+}
+
+fn is_of_node(request: &Request<Incoming>) -> bool {
+    let agent = request.headers().get(USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"dfnode/"))
 }
 
 /// Repository, kind and reference of a path.
@@ -459,6 +497,8 @@ fn send(
     request: &Request<Incoming>,
     bytes: &Bytes,
 ) -> Response<Body> {
+    let inverted = || bytes.iter().map(|byte| !byte).collect::<Bytes>();
+    let bytes = if kind.is_inverted { &inverted() } else { bytes };
     let length = bytes.len();
     let range = request
         .headers()
@@ -504,6 +544,12 @@ fn send(
         .counts
         .blob_bytes
         .fetch_add(body.len() as u64, Ordering::SeqCst);
+    if is_of_node(request) {
+        shared
+            .counts
+            .node_bytes
+            .fetch_add(body.len() as u64, Ordering::SeqCst);
+    }
     let breaks = kind
         .breaks
         .filter(|(at, times)| number < *times && body.len() > *at)
