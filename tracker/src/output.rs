@@ -159,6 +159,10 @@ pub enum TaskEvent {
     Complete,
     /// The task cannot be got.
     Failed(TaskFailure),
+    /// No home answers, and this node reads the source as if it were the only one.
+    Alone,
+    /// That is over.
+    NotAlone,
 }
 
 /// Why a task cannot be got by this node.

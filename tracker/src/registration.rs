@@ -26,8 +26,9 @@ const HOLDER_PERIOD: Duration = Duration::from_mins(5);
 const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// How often a node that is alone draws lots for acting itself.
 const ALONE_PERIOD: Duration = Duration::from_secs(1);
-/// A node that acts for itself asks the task's first rank this often whether it answers again.
-const LOOK_UP_PERIOD: Duration = Duration::from_secs(3);
+/// A node that acts for itself asks the task's first rank this often whether it answers again: until then it reads what
+/// others read, too.
+const LOOK_UP_PERIOD: Duration = Duration::from_secs(1);
 /// Redirects followed in a row; views that disagree for longer are waited out.
 const MAX_REDIRECTS: u32 = 3;
 
@@ -214,7 +215,9 @@ impl Registration {
             self.acting = false;
             return None;
         }
-        self.look_up_request = cx.chance.next() | 1;
+        if self.look_up_request == 0 {
+            self.look_up_request = cx.chance.next() | 1;
+        }
         Some(first)
     }
 
@@ -262,6 +265,8 @@ impl Registration {
             let doublings = silent_for.as_secs().saturating_sub(1).min(32);
             if cx.chance.below(all + 1) < 3 << doublings {
                 self.acting = true;
+                // One for all: an answer that took longer than a period counts as well.
+                self.look_up_request = 0;
                 self.look_up = cx.now + LOOK_UP_PERIOD;
                 self.next = cx.now;
                 return Some(Step::ActAlone);

@@ -226,7 +226,10 @@ impl Driver {
     }
 
     /// A link to a process that died without a word swallows what its successor asks for, until the silence is noticed.
-    pub(super) fn close_outlived(&mut self, now: Now, member: &Member) {
+    /// Packets would go astray in the same way, to where it was heard last.
+    pub(super) fn follow(&mut self, now: Now, member: &Member) {
+        let transport = &self.parts.transport;
+        transport.set_told_addrs(&member.peer, &member.addrs);
         if let Some(link) = self.links.outlived(now, member) {
             info!(peer = %member.peer.short(), addrs = ?member.addrs, "the peer began anew elsewhere; closing its link");
             link.close(Close::Silent);

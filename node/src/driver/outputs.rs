@@ -2,7 +2,7 @@
 
 use dfnode_gossip::{EventKind, Now, Output as GossipOutput};
 use dfnode_tracker::{MemberChange, Output, TaskEvent};
-use tracing::{debug, trace, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::Driver;
 use super::sends::SendKey;
@@ -30,7 +30,7 @@ impl Driver {
             }
             GossipOutput::Up(member) | GossipOutput::Changed(member) => {
                 debug!(peer = %member.peer.short(), addrs = ?member.addrs, "member");
-                self.close_outlived(now, &member);
+                self.follow(now, &member);
                 self.tracker.handle_member(now, &MemberChange::Up(member));
             }
             GossipOutput::Down(peer) => {
@@ -113,6 +113,12 @@ impl Driver {
                 TaskEvent::Current => self.handle_current(task),
                 TaskEvent::Complete => self.handle_complete(task),
                 TaskEvent::Failed(failure) => self.handle_failed(now, task, failure),
+                TaskEvent::Alone => {
+                    info!(task = %task.short(), "no home answers: this node reads for itself");
+                }
+                TaskEvent::NotAlone => {
+                    info!(task = %task.short(), "this node reads for itself no more");
+                }
             },
             Output::Blame { peer, reason } => self.isolate(now, peer, reason),
         }

@@ -299,6 +299,11 @@ impl Transport {
             .or_else(|| self.0.door.seal.addr_of(peer))
     }
 
+    /// A peer says where it is: a new start of it that speaks from there is answered there at once.
+    pub fn set_told_addrs(&self, peer: &PeerId, addrs: &[SocketAddr]) {
+        self.0.door.seal.tell(peer, addrs);
+    }
+
     /// Closes all links and the socket; resolves when the other ends know, or after half a second.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();

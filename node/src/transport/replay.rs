@@ -17,7 +17,7 @@ const STARTS_PER_SENDER: usize = 4;
 /// A start that was heard of so lately is alive: no other takes its place. Another one is its successor, or recorded.
 pub(super) const ALIVE: Duration = Duration::from_secs(3);
 
-/// Senders remembered, each 400 bytes at most. A sender that is forgotten is taken for a new one.
+/// Senders remembered, each 550 bytes at most. A sender that is forgotten is taken for a new one.
 const MAX_SENDERS: usize = 32_768;
 
 /// One start of one sender.
@@ -40,6 +40,8 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug)]
 struct Record {
     addr: SocketAddr,
+    /// Where the sender says that it is; empty while it did not since its first packet.
+    told: Vec<SocketAddr>,
     /// The one that the address is of comes last.
     starts: Vec<Start>,
 }
@@ -72,6 +74,7 @@ impl Seen {
         self.make_young(&sender.from);
         let record = self.young.entry(sender.from).or_insert_with(|| Record {
             addr,
+            told: Vec::new(),
             starts: Vec::with_capacity(1),
         });
         record.note(now, &sender, counter, addr)
@@ -79,6 +82,18 @@ impl Seen {
 
     pub(crate) fn addr_of(&self, peer: &PeerId) -> Option<SocketAddr> {
         self.record(peer).map(|record| record.addr)
+    }
+
+    /// The sender says where it is: who speaks from there need not wait until an earlier start of it, which did not,
+    /// counts as dead.
+    pub(crate) fn tell(&mut self, peer: &PeerId, addrs: &[SocketAddr]) {
+        let record = match self.young.get_mut(peer) {
+            Some(record) => Some(record),
+            None => self.old.get_mut(peer),
+        };
+        if let Some(record) = record {
+            addrs.clone_into(&mut record.told);
+        }
     }
 
     fn record(&self, peer: &PeerId) -> Option<&Record> {
@@ -120,7 +135,9 @@ impl Record {
         start.note(now, counter);
         let was_newest = known == Some(self.starts.len());
         let is_live = |newest: &Start| now.saturating_since(newest.heard) < ALIVE;
-        let leads = was_newest || is_ahead && !self.starts.last().is_some_and(is_live);
+        let has_moved = self.told.contains(&addr) && !self.told.contains(&self.addr);
+        let leads =
+            was_newest || is_ahead && (has_moved || !self.starts.last().is_some_and(is_live));
         if leads && is_ahead {
             self.addr = addr;
         }
@@ -241,6 +258,28 @@ mod tests {
         assert!(!seen.note(later, sender(1, 1), 5, addr(3)));
         assert!(seen.note(later, sender(1, 1), 6, addr(3)));
         assert_eq!(seen.addr_of(&sender(1, 1).from), Some(addr(2)));
+    }
+
+    #[test]
+    fn a_start_leads_at_once_from_where_its_sender_says_that_it_is() {
+        let mut seen = Seen::default();
+        let (old, new, peer) = (sender(1, 1), sender(1, 2), sender(1, 1).from);
+        assert!(seen.note(NOW, old, 5, addr(1)));
+        assert!(seen.note(NOW, new, 0, addr(2)));
+        assert_eq!(
+            seen.addr_of(&peer),
+            Some(addr(1)),
+            "it may be a recorded one"
+        );
+        seen.tell(&peer, &[addr(2), addr(4)]);
+        for elsewhere in 3..10 {
+            assert!(seen.note(NOW, sender(1, elsewhere), 900, addr(3)));
+            assert_eq!(seen.addr_of(&peer), Some(addr(1)));
+        }
+        assert!(seen.note(NOW, sender(1, 11), 1, addr(2)));
+        assert_eq!(seen.addr_of(&peer), Some(addr(2)));
+        assert!(seen.note(NOW, sender(1, 12), 1, addr(4)));
+        assert_eq!(seen.addr_of(&peer), Some(addr(2)), "it is no less there");
     }
 
     #[test]

@@ -204,6 +204,11 @@ impl Seal {
         self.seen().addr_of(peer)
     }
 
+    /// The peer says where it is.
+    pub(crate) fn tell(&self, peer: &PeerId, addrs: &[SocketAddr]) {
+        self.seen().tell(peer, addrs);
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         // A table of counters is sound after every single step.
         self.seen

@@ -97,6 +97,7 @@ impl Cluster {
                 self.violation(&format!("host {host} begins anew: no source changed"));
             }
             TaskEvent::Complete => self.completes(host, task),
+            TaskEvent::Alone | TaskEvent::NotAlone => {}
             TaskEvent::Failed(failure) => {
                 self.facts.failed += 1;
                 self.violation(&format!("host {host} fails: {failure}"));

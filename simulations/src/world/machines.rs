@@ -99,7 +99,7 @@ impl World {
 
     fn task_news(&mut self, index: usize, event: TaskEvent) {
         match event {
-            TaskEvent::Meta(_) | TaskEvent::Current => {}
+            TaskEvent::Meta(_) | TaskEvent::Current | TaskEvent::Alone | TaskEvent::NotAlone => {}
             TaskEvent::Restarted => {
                 self.note("anew", index, 0);
                 self.nodes[index].kept.clear();

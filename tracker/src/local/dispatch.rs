@@ -61,6 +61,7 @@ impl LocalTracker {
                 if let Some(task) = self.tasks.get_mut(&registered.task) {
                     let (id, acted) = (registered.task, task.acts_alone());
                     task.handle_registered(&mut cx, from, registered);
+                    task.tell_alone(&mut cx);
                     if acted && !task.acts_alone() {
                         self.homes.stop_acting_alone(&mut cx, &id);
                     }

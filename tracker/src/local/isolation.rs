@@ -9,33 +9,56 @@ use crate::task::Task;
 
 /// Accusers that isolate a peer which this node has nothing against itself.
 const ACCUSERS: usize = 3;
+/// Peers of which accusations are kept; beyond, only of members. Gossip keeps few accusers of each.
+const MAX_ACCUSED: usize = 1024;
 
 impl LocalTracker {
     /// Somebody accuses a peer: a hint, until enough say so.
+    ///
+    /// Either may be no member yet, or for a moment: who has just begun hears what was said before it knows everybody.
     pub(super) fn accused(&mut self, peer: PeerId, by: PeerId) {
-        if peer == self.view.me()
-            || peer == by
-            || !self.view.contains(&peer)
-            || !self.view.contains(&by)
-            || self.isolated.contains_key(&peer)
-        {
+        if peer == by || peer == self.view.me() || self.isolated.contains_key(&peer) {
             return;
         }
-        let accusers = self.accusations.entry(peer).or_default();
-        accusers.insert(by);
-        if accusers.len() >= ACCUSERS {
+        let has_room = self.accusations.len() < MAX_ACCUSED || self.view.contains(&peer);
+        if has_room || self.accusations.contains_key(&peer) {
+            self.accusations.entry(peer).or_default().insert(by);
+            self.weigh(peer);
+        }
+    }
+
+    /// Isolates a peer if enough members accuse it: names cost nothing, so only members count.
+    fn weigh(&mut self, peer: PeerId) {
+        let Some(accusers) = self.accusations.get(&peer) else {
+            return;
+        };
+        let members = accusers.iter().filter(|by| self.view.contains(by)).count();
+        if self.view.contains(&peer) && members >= ACCUSERS {
             self.accusations.remove(&peer);
             self.blamed.push((peer, BlameReason::Accused));
         }
     }
 
-    /// Only members accuse and are accused: names cost nothing, and what they said goes with them.
-    pub(super) fn forget_accusations(&mut self, gone: &PeerId) {
-        self.accusations.remove(gone);
-        self.accusations.retain(|_, accusers| {
-            accusers.remove(gone);
-            !accusers.is_empty()
-        });
+    /// What a new member said counts from now on, and what was said of it.
+    pub(super) fn weigh_anew(&mut self, member: &PeerId) {
+        let accused = self
+            .accusations
+            .iter()
+            .filter(|(peer, accusers)| *peer == member || accusers.contains(member))
+            .map(|(peer, _)| *peer);
+        for peer in accused.collect::<Vec<_>>() {
+            self.weigh(peer);
+        }
+    }
+
+    /// An accusation is withdrawn, or its author has been gone for long.
+    pub(super) fn accusation_ends(&mut self, peer: &PeerId, by: &PeerId) {
+        if let Some(accusers) = self.accusations.get_mut(peer) {
+            accusers.remove(by);
+            if accusers.is_empty() {
+                self.accusations.remove(peer);
+            }
+        }
     }
 
     /// Isolates a peer that broke the protocol outside this machine, or ends its isolation.
@@ -43,6 +66,11 @@ impl LocalTracker {
         if let Some(reason) = reason {
             self.blamed.push((peer, reason));
         } else if self.isolated.remove(&peer).is_some() {
+            // Nobody who begins later shall hear that this node still accuses it.
+            self.outputs.push_back(Output::Withdraw {
+                subject: peer.into(),
+                kind: EventKind::Isolate,
+            });
             let mut cx = context!(self, now);
             self.homes.handle_new(&mut cx, &peer);
             self.for_wanted(now, Task::view_changed);
@@ -144,10 +172,54 @@ mod tests {
         accuse(&mut tracker, ACCUSED, 4);
         assert!(tracker.isolated().is_empty(), "one of three is gone");
         down(&mut tracker, ACCUSED);
-        assert!(tracker.accusations.is_empty());
-        up(&mut tracker, ACCUSED);
         accuse(&mut tracker, ACCUSED, 5);
-        assert!(tracker.isolated().is_empty(), "it starts anew");
+        assert!(tracker.isolated().is_empty(), "it is gone itself");
+        up(&mut tracker, ACCUSED);
+        assert!(
+            tracker.isolated().contains_key(&peer(ACCUSED)),
+            "it is back"
+        );
+    }
+
+    #[test]
+    fn what_was_said_before_its_author_or_the_accused_was_known_counts_once_both_are() {
+        let mut tracker = members(4);
+        for by in [2, 3, 4] {
+            accuse(&mut tracker, 9, by);
+            accuse(&mut tracker, ACCUSED, by);
+        }
+        assert!(tracker.isolated().is_empty(), "4 and 9 are no members");
+        up(&mut tracker, 4);
+        assert!(tracker.isolated().contains_key(&peer(ACCUSED)));
+        up(&mut tracker, 9);
+        assert!(tracker.isolated().contains_key(&peer(9)));
+    }
+
+    #[test]
+    fn made_up_names_leave_room_for_members() {
+        let mut tracker = members(5);
+        for number in 0..2 * MAX_ACCUSED {
+            let name = PeerId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+            tracker.accused(name, peer(2));
+        }
+        assert_eq!(tracker.accusations.len(), MAX_ACCUSED);
+        for by in [2, 3, 4] {
+            accuse(&mut tracker, ACCUSED, by);
+        }
+        assert!(tracker.isolated().contains_key(&peer(ACCUSED)));
+    }
+
+    #[test]
+    fn who_is_dealt_with_again_is_accused_no_more() {
+        let mut tracker = members(3);
+        tracker.set_isolated(NOW, peer(ACCUSED), Some(BlameReason::AlteredBytes));
+        tracker.set_isolated(NOW, peer(ACCUSED), None);
+        let outputs: Vec<Output> = std::iter::from_fn(|| tracker.poll_output()).collect();
+        let withdraws = Output::Withdraw {
+            subject: peer(ACCUSED).into(),
+            kind: EventKind::Isolate,
+        };
+        assert_eq!(outputs.last(), Some(&withdraws), "{outputs:?}");
     }
 
     #[test]
@@ -160,10 +232,13 @@ mod tests {
         tracker.set_isolated(NOW, peer(ACCUSED), None);
         accuse(&mut tracker, ACCUSED, 2);
         assert!(tracker.isolated().is_empty(), "old ones do not count again");
-        for gone in 2..200 {
-            accuse(&mut tracker, 2, gone);
-            down(&mut tracker, gone);
+        let events = [(ACCUSED, 2), (3, 4), (3, 5)];
+        for (accused, by) in events {
+            accuse(&mut tracker, accused, by);
         }
-        assert!(tracker.accusations.is_empty(), "nobody is left to accuse");
+        for (accused, by) in events {
+            tracker.handle_removed(&peer(by), &peer(accused).into(), EventKind::Isolate);
+        }
+        assert!(tracker.accusations.is_empty(), "it goes with the event");
     }
 }

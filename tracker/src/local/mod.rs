@@ -130,7 +130,7 @@ pub struct LocalTracker {
     view: View,
     links: BTreeMap<PeerId, Now>,
     isolated: BTreeMap<PeerId, BlameReason>,
-    /// Who accuses whom: members only, and fewer than isolate.
+    /// Who accuses whom, of all whom this node deals with.
     accusations: BTreeMap<PeerId, BTreeSet<PeerId>>,
     ready: bool,
     verify: Verify,
@@ -218,13 +218,13 @@ impl LocalTracker {
                 if new {
                     let mut cx = context!(self, now);
                     self.homes.handle_new(&mut cx, &member.peer);
+                    self.weigh_anew(&member.peer);
                 }
             }
             MemberChange::Down(peer) => {
                 self.view.down(peer);
                 let mut cx = context!(self, now);
                 self.homes.handle_down(&mut cx, peer);
-                self.forget_accusations(peer);
             }
         }
         self.for_wanted(now, Task::view_changed);
@@ -258,8 +258,12 @@ impl LocalTracker {
 
     /// A gossip event is no more: its origin withdrew it, or has been gone for long.
     pub fn handle_removed(&mut self, origin: &PeerId, subject: &Subject, kind: EventKind) {
-        let task = TaskId::from_bytes(*subject.as_bytes());
-        self.holders.remove(&task, origin, kind);
+        if kind == EventKind::Isolate {
+            self.accusation_ends(&PeerId::from_bytes(*subject.as_bytes()), origin);
+        } else {
+            let task = TaskId::from_bytes(*subject.as_bytes());
+            self.holders.remove(&task, origin, kind);
+        }
     }
 
     /// The link to a peer is up or gone. A failed [`Output::Connect`] is answered with `Down`.
@@ -311,6 +315,7 @@ impl LocalTracker {
             };
             let interested = self.holders.of(&id, &self.view).count();
             let (due, acts) = task.handle_timeout(&mut cx, interested);
+            task.tell_alone(&mut cx);
             unsigned.extend(due.into_iter().map(|due| (id, due)));
             if acts {
                 alone.push(id);

@@ -75,6 +75,7 @@ pub(crate) struct Task {
     claims: bool,
     told_length: Option<VersionId>,
     pub(crate) complete_told: bool,
+    told_alone: bool,
     dispute: Dispute,
     losses: Losses,
 }
@@ -100,6 +101,7 @@ impl Task {
             claims: false,
             told_length: None,
             complete_told: false,
+            told_alone: false,
             dispute: Dispute::default(),
             losses: Losses::default(),
         }
@@ -123,6 +125,19 @@ impl Task {
             task: self.id,
             event,
         });
+    }
+
+    /// Says so if this node does without homes by now, or no more.
+    pub(crate) fn tell_alone(&mut self, cx: &mut Context<'_>) {
+        let alone = self.acts_alone();
+        if std::mem::replace(&mut self.told_alone, alone) != alone {
+            let event = if alone {
+                TaskEvent::Alone
+            } else {
+                TaskEvent::NotAlone
+            };
+            self.tell(cx, event);
+        }
     }
 
     pub(crate) fn register(&mut self, cx: &mut Context<'_>, wish: Wish) {
