@@ -114,10 +114,11 @@ pub(crate) async fn length(
     }
     shared.stats.authorisations.add(1);
     let answer = question(shared, origin, request).await.ok()?.answer;
-    let is_yes = matches!(
-        answer.status(),
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT
-    );
+    let status = answer.status();
+    let is_yes = matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+    if !is_yes && !status.is_server_error() {
+        shared.yeses.remove(key);
+    }
     let length = length_of(&answer).filter(|_| is_yes)?;
     shared.yeses.add(key, BLOB_AGE, Some(length));
     drain(answer).await;

@@ -65,6 +65,7 @@ pub(crate) async fn serve(
         None => authorise::length(shared, origin, &head, key).await,
     };
     let Some(length) = length else {
+        shared.stats.fallbacks.add(1);
         return relay::relay(shared, origin, request).await;
     };
     if !shared.yeses.fits(key, length) {

@@ -164,7 +164,9 @@ impl Pour {
         pour.leave_node(error).ok()?;
         let upstream = pour.upstream.as_mut()?;
         upstream.ask(&pour.source, pour.at).await.ok()?;
-        upstream.part.is_some().then_some(pour)
+        // What gives no parts gives all by itself.
+        let gives_parts = upstream.part.as_ref().is_some_and(|part| !part.is_whole);
+        gives_parts.then_some(pour)
     }
 
     pub(crate) fn into_body(self) -> Body {
@@ -224,7 +226,12 @@ impl Pour {
             warn!(host = %self.source.origin.authority, at, %error, "an answer is cut off: what was given cannot be continued");
             return Err(error.to_string().into());
         }
-        let stands_still = matches!(error, StreamError::Stalled(_));
+        let node = self.node.as_ref();
+        // One that has not even begun after the first hole is like one that failed: each further hole is a question more,
+        // which the upstream may answer otherwise by then.
+        let never_begins = node.is_some_and(|node| node.task().is_none());
+        let stands_still = matches!(error, StreamError::Stalled(_))
+            && !(never_begins && self.hole > FIRST_HOLE_BYTES);
         if self.has_changed {
             self.waits += 1;
             if stands_still && self.waits < MAX_WAITS {
@@ -262,7 +269,11 @@ impl Pour {
             (StreamError::Get(GetError::NoSpace), _) => {
                 Again::Place(self.source.shared.node.watch_place(task))
             }
-            (StreamError::Get(GetError::SourceFailed { .. } | GetError::NoSource), before) => {
+            (
+                StreamError::Get(GetError::SourceFailed { .. } | GetError::NoSource)
+                | StreamError::Stalled(_),
+                before,
+            ) => {
                 let rest = match before {
                     Again::Later { rest, .. } => MAX_REST.min(rest * 2),
                     Again::Never | Again::Place(_) => FIRST_REST,
@@ -363,6 +374,11 @@ impl Pour {
             return Ok(None);
         }
         let flows = upstream.part.as_ref().is_some_and(|part| part.flows);
+        let patience = match &upstream.part {
+            // It would begin again with the first byte.
+            Some(part) if part.is_whole => SILENCE,
+            Some(_) | None => self.source.shared.patience.node,
+        };
         let came = match &mut self.node {
             Some(node) if !flows => {
                 node.skip_to(self.at);
@@ -376,13 +392,9 @@ impl Pour {
                 }
             }
             // Once it is silent, the node may come first again.
-            Some(_) => {
-                let silence = self.source.shared.patience.node;
-                upstream.next(&self.source, self.at, silence).await
-            }
+            Some(_) => upstream.next(&self.source, self.at, patience).await,
             // The node that is asked again may come first by then.
             None => {
-                let patience = self.source.shared.patience.node;
                 let silence = match &self.again {
                     _ if self.trial.is_some() => patience,
                     Again::Later { at, .. } if self.end - self.at >= WORTH_BYTES => patience
@@ -513,7 +525,9 @@ impl Sameness {
         let told = total(answer);
         let is_whole = told == Some(length) && !headers.contains_key(CONTENT_ENCODING);
         match self {
-            Self::Digest => told.is_none_or(|told| told == length),
+            Self::Digest => {
+                told.is_none_or(|told| told == length) && !headers.contains_key(CONTENT_ENCODING)
+            }
             Self::Etag(etag) => is_whole && headers.get(ETAG) == Some(etag),
             Self::Date(date) => is_whole && headers.get(LAST_MODIFIED) == Some(date),
             Self::Unknown => false,

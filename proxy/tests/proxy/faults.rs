@@ -109,10 +109,15 @@ const LATER: &str = "Wed, 21 Oct 2015 07:28:01 GMT";
 
 /// A host whose node counts as one that stands still after a second, and that shares files.
 async fn impatient_world() -> World {
+    world_of_patience(SHORT).await
+}
+
+/// The same, with a patience of its own.
+async fn world_of_patience(patience: Duration) -> World {
     let rule = "/shared$".parse().unwrap();
     World::start_with(1, |config| {
         config.rules = vec![Clone::clone(&rule)];
-        config.patience.node = SHORT;
+        config.patience.node = patience;
     })
     .await
 }
@@ -338,20 +343,33 @@ async fn slow_to_nodes(world: &World, thing: Thing, bytes: &Bytes) -> (Registry,
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_late_goes_on_behind_what_the_registry_gave_first() {
     for thing in [Thing::File, Thing::Blob, Thing::ListedBlob] {
-        let world = impatient_world().await;
+        // It has so long to begin once it can.
+        let world = world_of_patience(3 * SHORT).await;
         let bytes = content(41, 40_000_000);
         let (registry, url) = slow_to_nodes(&world, thing, &bytes).await;
         let (answer, mut seen) = begin(&world, &url).await;
         registry.go_on();
         assert!(rest(answer, &mut seen).await, "{thing:?}");
         assert!(seen == bytes, "{thing:?}");
-        // Two holes at most, of 4 MiB and of 8, and not all: that the node would then fetch for nobody.
+        // Two holes at most, of 4 MiB and of 8.
         let counts = registry.counts();
         let of_node = counts.node_bytes.load(SeqCst);
         let given = counts.blob_bytes.load(SeqCst) - of_node;
         assert!(given < 13 << 20, "{given} bytes of {thing:?}");
         assert!(of_node > 20_000_000, "{of_node} bytes of {thing:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_what_a_node_never_begins_is_one_question_to_the_registry() {
+    let world = impatient_world().await;
+    let bytes = content(47, 40_000_000);
+    let (registry, url) = slow_to_nodes(&world, Thing::File, &bytes).await;
+    let (answer, mut seen) = begin(&world, &url).await;
+    assert!(rest(answer, &mut seen).await);
+    assert!(seen == bytes);
+    // What it has, the first 4 MiB, and the rest.
+    assert_eq!(registry.counts().blob_requests.load(SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
