@@ -132,13 +132,17 @@ impl Driver {
         hint: Option<&[SocketAddr]>,
         bytes: &[u8],
     ) {
-        if let Some(addr) = self.parts.transport.addr_of(to) {
-            self.parts.transport.send_packet(kind, addr, bytes);
+        let transport = &self.parts.transport;
+        let heard = transport.addr_of(to);
+        // A host whose cable was pulled loses its IPv6 address, and with it the way to whom it heard by that.
+        if heard.is_some_and(|addr| transport.send_packet(kind, addr, bytes)) {
             return;
         }
         let known = hint.or_else(|| self.gossip.member(to).map(|member| member.addrs.as_slice()));
         for addr in known.unwrap_or_default() {
-            self.parts.transport.send_packet(kind, *addr, bytes);
+            if heard != Some(*addr) {
+                transport.send_packet(kind, *addr, bytes);
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -27,6 +27,8 @@ pub(crate) trait PacketSink: Send + Sync + fmt::Debug + 'static {
 #[derive(Debug)]
 pub(crate) struct Demux {
     inner: Arc<dyn AsyncUdpSocket>,
+    /// The same socket, for sealed packets.
+    packets: UdpSocket,
     sink: Arc<dyn PacketSink>,
     /// The socket speaks IPv6, so IPv4 addresses must be written as IPv6 has them.
     is_ipv6: bool,
@@ -37,12 +39,14 @@ pub(crate) struct Demux {
 impl Demux {
     pub(crate) fn new(
         inner: Arc<dyn AsyncUdpSocket>,
+        packets: UdpSocket,
         sink: Arc<dyn PacketSink>,
         private_only: bool,
     ) -> io::Result<Self> {
         let is_ipv6 = inner.local_addr()?.is_ipv6();
         Ok(Self {
             inner,
+            packets,
             sink,
             is_ipv6,
             private_only,
@@ -50,20 +54,17 @@ impl Demux {
     }
 
     /// Sends one sealed packet, or drops it: whoever sends packets can bear their loss.
+    ///
+    /// # Errors
+    /// If there is no way to that address: quinn would say so to the log alone.
     pub(crate) fn send_packet(&self, packet: &[u8], to: SocketAddr) -> io::Result<()> {
-        self.try_send(&Transmit {
-            destination: self.native(to),
-            ecn: None,
-            contents: packet,
-            segment_size: None,
-            src_ip: None,
-        })
-    }
-
-    /// Resolves once the runtime knows that the socket takes packets; those sent before would be dropped.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        let mut poller = Arc::clone(&self.inner).create_io_poller();
-        std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await
+        if self.private_only && !is_private(to.ip().to_canonical()) {
+            return Ok(());
+        }
+        match self.packets.send_to(packet, self.native(to)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn native(&self, addr: SocketAddr) -> SocketAddr {

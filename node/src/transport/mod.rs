@@ -158,6 +158,10 @@ impl Transport {
     /// # Errors
     ///
     /// If the address cannot be used, or must not be in an open cluster.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs a runtime, which asynchronous code is sure to have"
+    )]
     pub async fn bind(config: TransportConfig) -> Result<(Self, Incoming), BindError> {
         let TransportConfig {
             listen,
@@ -181,11 +185,11 @@ impl Transport {
             arrivals: arrivals.clone(),
         });
         let socket = socket::bind_udp(listen).map_err(listen_error)?;
+        let packets = socket.try_clone().map_err(listen_error)?;
         let socket = TokioRuntime.wrap_udp_socket(socket).map_err(listen_error)?;
         let local = socket.local_addr().map_err(listen_error)?;
-        let demux = Demux::new(socket, Arc::clone(&door) as _, is_open).map_err(listen_error)?;
-        let demux = Arc::new(demux);
-        demux.writable().await.map_err(listen_error)?;
+        let demux = Demux::new(socket, packets, Arc::clone(&door) as _, is_open);
+        let demux = Arc::new(demux.map_err(listen_error)?);
         let tls = TlsConfigs::new(&identity, allow.map(Arc::new))?;
         let endpoint = endpoint::start(Arc::clone(&demux), tls, &identity).map_err(listen_error)?;
         let shared = Arc::new(Shared {
@@ -232,15 +236,19 @@ impl Transport {
     }
 
     /// Seals a packet and sends it; it may be lost. A body longer than [`MAX_PACKET_BODY_BYTES`] is.
-    pub fn send_packet(&self, kind: PacketKind, to: SocketAddr, body: &[u8]) {
+    ///
+    /// Whether there is a way to that address, as far as this host knows.
+    pub fn send_packet(&self, kind: PacketKind, to: SocketAddr, body: &[u8]) -> bool {
         if body.len() > MAX_PACKET_BODY_BYTES {
             tracing::error!(bytes = body.len(), "a packet is too long to be sent");
-            return;
+            return true;
         }
         let packet = self.0.door.seal.seal(kind, body);
-        if let Err(error) = self.0.demux.send_packet(&packet, to) {
+        let sent = self.0.demux.send_packet(&packet, to);
+        if let Err(error) = &sent {
             tracing::trace!(%to, %error, "a packet was not sent");
         }
+        sent.is_ok()
     }
 
     /// The link to the peer at one of `addrs` (to `expect`, if given), which is dialled if there is none.

@@ -69,3 +69,23 @@ async fn a_dual_stack_socket_talks_ipv4_and_names_it_so() {
             .all(|addr| addr.port() == dual.addr().port())
     );
 }
+
+#[tokio::test]
+async fn a_packet_without_a_way_is_told_from_one_that_may_arrive() {
+    let keys = keys();
+    // It speaks IPv4 alone.
+    let alice = Node::start(&keys).await;
+    let mut bob = Node::start(&keys).await;
+    let nowhere = "[fd99::1]:65000".parse().unwrap();
+    assert!(
+        !alice
+            .transport
+            .send_packet(PacketKind::Gossip, nowhere, b"x")
+    );
+    assert!(
+        alice
+            .transport
+            .send_packet(PacketKind::Gossip, bob.addr(), b"x")
+    );
+    assert!(matches!(bob.next().await, Arrival::Packet { .. }));
+}
