@@ -58,13 +58,18 @@ impl Demux {
     /// # Errors
     /// If there is no way to that address: quinn would say so to the log alone.
     pub(crate) fn send_packet(&self, packet: &[u8], to: SocketAddr) -> io::Result<()> {
-        if self.private_only && !is_private(to.ip().to_canonical()) {
+        if self.shuns(to) {
             return Ok(());
         }
         match self.packets.send_to(packet, self.native(to)) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
+    }
+
+    /// Whether nothing may come from there or go there.
+    fn shuns(&self, addr: SocketAddr) -> bool {
+        self.private_only && !is_private(addr.ip().to_canonical())
     }
 
     fn native(&self, addr: SocketAddr) -> SocketAddr {
@@ -79,7 +84,7 @@ impl Demux {
     /// Hands the packets of one buffer to the sink; what is left for QUIC moves to the front.
     fn sort(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         let from = canonical(meta.addr);
-        if self.private_only && !is_private(from.ip()) {
+        if self.shuns(from) {
             meta.len = 0;
             return;
         }
@@ -126,7 +131,7 @@ impl AsyncUdpSocket for Demux {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if self.private_only && !is_private(transmit.destination.ip().to_canonical()) {
+        if self.shuns(transmit.destination) {
             return Ok(());
         }
         self.inner.try_send(transmit)

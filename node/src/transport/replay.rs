@@ -17,7 +17,7 @@ const STARTS_PER_SENDER: usize = 4;
 /// A start that was heard of so lately is alive: no other takes its place. Another one is its successor, or recorded.
 pub(super) const ALIVE: Duration = Duration::from_secs(3);
 
-/// Senders remembered, each 550 bytes at most. A sender that is forgotten is taken for a new one.
+/// Senders remembered, each 600 bytes at most: four starts, and the four addresses that it names. A sender that is forgotten is taken for a new one.
 const MAX_SENDERS: usize = 32_768;
 
 /// One start of one sender.
@@ -135,9 +135,9 @@ impl Record {
         start.note(now, counter);
         let was_newest = known == Some(self.starts.len());
         let is_live = |newest: &Start| now.saturating_since(newest.heard) < ALIVE;
-        let has_moved = self.told.contains(&addr) && !self.told.contains(&self.addr);
+        let has_moved = || self.told.contains(&addr) && !self.told.contains(&self.addr);
         let leads =
-            was_newest || is_ahead && (has_moved || !self.starts.last().is_some_and(is_live));
+            was_newest || is_ahead && (!self.starts.last().is_some_and(is_live) || has_moved());
         if leads && is_ahead {
             self.addr = addr;
         }
