@@ -24,6 +24,8 @@ cases! {
     a_reader_dies_later => "reader-dies-900ms",
     the_source_vanishes_after_its_last_block => "source-gone-read",
     the_source_vanishes_when_all_is_on_two => "source-gone-on-two",
+    three_of_twenty_are_cut_off_for_a_while => "three-cut-off",
+    two_halves_are_cut_off_for_a_while => "halves-cut-off",
     a_tenth_of_a_hundred_dies_at_half_time => "crash-10-of-100",
     half_of_a_hundred_die_at_half_time => "crash-50-of-100",
     a_tenth_of_a_hundred_dies_while_the_source_is_read => "crash-while-read-of-100",

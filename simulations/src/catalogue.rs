@@ -27,6 +27,8 @@ pub struct Case {
     pub p99: Option<f64>,
     /// Virtual seconds from the first start to the last end, where they matter.
     pub seconds: Option<f64>,
+    /// Whether every liar must be isolated by somebody.
+    pub catches_liars: bool,
 }
 
 impl Case {
@@ -38,6 +40,7 @@ impl Case {
             into_zone: None,
             p99: None,
             seconds: None,
+            catches_liars: false,
         }
     }
 
@@ -58,6 +61,13 @@ impl Case {
     fn in_seconds(self, seconds: f64) -> Self {
         Self {
             seconds: Some(seconds),
+            ..self
+        }
+    }
+
+    fn catching_liars(self) -> Self {
+        Self {
+            catches_liars: true,
             ..self
         }
     }
@@ -96,6 +106,13 @@ impl Case {
             check(
                 report.p99 <= p99,
                 format!("p99 {:.4} bounds, at most {p99}", report.p99),
+            );
+        }
+        if self.catches_liars {
+            let (caught, liars) = (report.liars_isolated, report.liars);
+            check(
+                liars > 0 && caught == liars,
+                format!("{caught} of {liars} liars are isolated"),
             );
         }
         if let Some(seconds) = self.seconds {
@@ -237,6 +254,17 @@ fn deaths() -> Vec<Case> {
             ),
         ),
     ];
+    // Each side takes the other for dead, and finds it again before the end.
+    for (name, share, copies) in [("three-cut-off", 0.15, 1.4), ("halves-cut-off", 0.5, 1.1)] {
+        let (at, until) = (millis(800), millis(3000));
+        let scenario = Scenario {
+            membership: Membership::Told {
+                detection: millis(1000),
+            },
+            ..fast(vec![Fault::Partition { share, at, until }])
+        };
+        cases.push(Case::new(name, copies, scenario).within(2.3));
+    }
     for (name, at) in [
         ("home-dies-5ms", 5),
         ("home-dies-25ms", 25),
@@ -396,10 +424,33 @@ fn large() -> Vec<Case> {
         codec: false,
         ..usual(nodes, Vec::new())
     };
-    let lossy = Scenario {
+    let lossy = |nodes| Scenario {
         membership: Membership::Gossip,
         gossip_loss: 0.2,
-        ..usual(100, Vec::new())
+        ..usual(nodes, Vec::new())
+    };
+    let gone = |nodes| {
+        let when = When::OnTwo;
+        usual(nodes, vec![Fault::SourceGone { when }])
+    };
+    // It is gossip that tells the others of a liar: without, each finds out for himself.
+    let lies = |nodes| Scenario {
+        membership: Membership::Gossip,
+        ..usual(nodes, vec![Fault::Liars { share: 0.01 }])
+    };
+    // Long enough that each side takes the other for dead, and finds it again before the end.
+    let parted = |nodes, at| Scenario {
+        membership: Membership::Told {
+            detection: Duration::from_secs(2),
+        },
+        ..usual(
+            nodes,
+            vec![Fault::Partition {
+                share: 0.3,
+                at: millis(at),
+                until: millis(at + 3000),
+            }],
+        )
     };
     vec![
         Case::new("crowd-10", ONE_COPY, usual(10, Vec::new())).within(1.02),
@@ -416,7 +467,13 @@ fn large() -> Vec<Case> {
         )
         .within(1.15),
         Case::new("slow-of-100", ONE_COPY, slow(100)).within(1.15),
-        Case::new("gossip-loses-a-fifth", ONE_COPY, lossy).within(1.06),
+        Case::new("gossip-loses-a-fifth", ONE_COPY, lossy(100)).within(1.06),
+        Case::new("source-gone-of-100", ONE_COPY, gone(100)).within(1.05),
+        Case::new("liars-of-100", ONE_COPY, lies(100))
+            .within(1.1)
+            .catching_liars(),
+        Case::new("partition-of-100", 1.1, parted(100, 4000)).within(1.2),
+        Case::new("partition-while-read-of-100", 2.0, parted(100, 1000)).within(1.3),
         Case::new("crowd-300", ONE_COPY, usual(300, Vec::new())).within(1.05),
         Case::new("crowd-300-sampled", ONE_COPY, sampled).within(1.05),
         Case::new("crowd-1000", ONE_COPY, uncoded(1000)).within(1.06),
@@ -430,5 +487,12 @@ fn large() -> Vec<Case> {
         Case::new("crash-50", 1.02, usual(1000, vec![crash(4000, 0.5)])).within(1.18),
         Case::new("crash-while-read", 1.05, usual(1000, vec![crash(300, 0.1)])),
         Case::new("slow", ONE_COPY, slow(1000)).within(1.15),
+        Case::new("source-gone", ONE_COPY, gone(1000)).within(1.08),
+        Case::new("gossip-loss", ONE_COPY, lossy(1000)).within(1.08),
+        Case::new("partition", 1.1, parted(1000, 4000)).within(1.2),
+        Case::new("partition-while-read", 2.0, parted(1000, 1000)).within(1.3),
+        Case::new("liars", ONE_COPY, lies(1000))
+            .within(1.15)
+            .catching_liars(),
     ]
 }

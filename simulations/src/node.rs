@@ -42,6 +42,8 @@ pub(crate) struct SimNode {
     pub(crate) gossip: Option<Gossip>,
     pub(crate) alive: bool,
     pub(crate) liar: bool,
+    /// Whether anybody has isolated it.
+    pub(crate) isolated: bool,
     pub(crate) slow: bool,
     pub(crate) started: Option<u64>,
     pub(crate) end: Option<End>,

@@ -72,6 +72,10 @@ pub struct Report {
     pub wrong_blocks: u64,
     /// Isolations of peers, over all nodes.
     pub isolations: u64,
+    /// Hosts that altered what they relayed.
+    pub liars: usize,
+    /// How many of them somebody has isolated.
+    pub liars_isolated: usize,
     /// The most outputs that one input set off in a machine.
     pub longest_burst: usize,
     /// What no correct machine may do, in words: empty in every world.

@@ -92,6 +92,16 @@ pub enum Fault {
         /// From the first start.
         until: Duration,
     },
+    /// Nothing passes between this share of the hosts and the rest for a while, and what was under way is lost; all
+    /// reach the source. Not with [`Membership::Sampled`].
+    Partition {
+        /// How many, of 1.
+        share: f64,
+        /// From the first start.
+        at: Duration,
+        /// From the first start.
+        until: Duration,
+    },
 }
 
 /// What kind of source it is.

@@ -55,6 +55,39 @@ fn a_cable_that_is_pulled_and_plugged_in_again_costs_time_and_nothing_else() {
     });
 }
 
+/// Nobody gives an address back that a cable took away, and who was heard by it is still a peer.
+#[test]
+fn a_host_that_lost_ipv6_with_its_cable_reaches_its_peers_by_ipv4() {
+    let Some(_turn) = take_turn(&["nginx", "iptables"]) else {
+        return;
+    };
+    let lab = Lab::new(4, LINK, LINK);
+    let mut origin = Origin::start(lab.source());
+    let content = noise(34, LENGTH);
+    origin.publish("file", &content);
+    let url = origin.url("file");
+    let rule = |action: &str| {
+        for host in lab.hosts() {
+            let mut iptables = host.command("iptables");
+            iptables.args(["-w", action, "INPUT", "-p", "udp", "-j", "DROP"]);
+            Job::new(iptables).run().expect_success("iptables");
+        }
+    };
+    // All that they hear of each other until then comes by IPv6.
+    rule("-A");
+    let cluster = Cluster::start(&lab);
+    rule("-D");
+    lab.hosts()[2].set_link_up(false);
+    thread::sleep(Duration::from_millis(500));
+    lab.hosts()[2].set_link_up(true);
+    let jobs = cluster.nodes().iter();
+    let all = run_all(jobs.map(|node| node.get(&url, &output(node))).collect());
+    for (node, done) in cluster.nodes().iter().zip(&all) {
+        expect_right(node, done, &sha256(&content));
+    }
+    expect_copies(origin.copies("file"), LENGTH, ONE_COPY);
+}
+
 #[test]
 fn a_source_that_is_away_for_a_moment_costs_time_and_nothing_else() {
     let Some(_turn) = take_turn(&["nginx"]) else {

@@ -57,6 +57,15 @@ pub(crate) struct FlashCrowd {
     /// … for this time.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     split_for: Duration,
+    /// Nothing passes between this share of the hosts and the rest …
+    #[arg(long, default_value_t = 0.0)]
+    partition: f64,
+    /// … from this time …
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    partition_at: Duration,
+    /// … until this.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    partition_until: Duration,
     /// The source cannot be read in parts.
     #[arg(long)]
     no_ranges: bool,
@@ -139,6 +148,13 @@ impl FlashCrowd {
             faults.push(Fault::Split {
                 share: self.split,
                 until: self.split_for,
+            });
+        }
+        if self.partition > 0.0 {
+            faults.push(Fault::Partition {
+                share: self.partition,
+                at: self.partition_at,
+                until: self.partition_until,
             });
         }
         faults

@@ -27,8 +27,8 @@ pub(super) fn print(report: &Report) {
     );
     println!("gossip per node  {:>10} B", report.gossip_bytes_per_node);
     println!(
-        "wrong blocks     {:>10}, isolations {}",
-        report.wrong_blocks, report.isolations
+        "wrong blocks     {:>10}, isolations {}, {} of {} liars isolated",
+        report.wrong_blocks, report.isolations, report.liars_isolated, report.liars
     );
     for violation in &report.violations {
         println!("violation        {violation}");

@@ -60,6 +60,7 @@ impl World {
             gossip,
             alive: true,
             liar: false,
+            isolated: false,
             slow: false,
             started: None,
             end: None,

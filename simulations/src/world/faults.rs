@@ -8,6 +8,9 @@ use super::{Cargo, Happening, World, micros};
 use crate::links::FlowId;
 use crate::scenario::{Fault, When};
 
+/// QUIC gives a silent peer up after its idle time-out.
+pub(super) const LINK_IDLE: Duration = Duration::from_secs(10);
+
 impl World {
     /// Puts the faults on the calendar.
     pub(super) fn prepare_faults(&mut self) {
@@ -37,6 +40,11 @@ impl World {
                     }
                 }
                 Fault::Split { until, .. } => self.after_start(until, Happening::Healed),
+                Fault::Partition { share, at, until } => {
+                    self.beyond = self.some(share).into_iter().collect();
+                    self.after_start(at, Happening::Parts);
+                    self.after_start(until, Happening::Mends);
+                }
             }
         }
     }
@@ -99,12 +107,11 @@ impl World {
         if let Some(detection) = self.scenario.membership.detection() {
             self.later(detection, Happening::Told { node });
         }
-        // QUIC gives a silent peer up after its idle time-out.
         for other in 0..self.nodes.len() {
             let peer = self.nodes[node].member.peer;
             if self.nodes[other].links.contains(&peer) {
                 self.later(
-                    Duration::from_secs(10),
+                    LINK_IDLE,
                     Happening::LinkBroke {
                         node: other,
                         peer: node,

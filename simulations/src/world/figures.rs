@@ -57,6 +57,11 @@ impl World {
             survivors: honest().count(),
             wrong_blocks: self.wrong_blocks,
             isolations: self.isolations,
+            liars: self.nodes.iter().filter(|node| node.liar).count(),
+            liars_isolated: {
+                let caught = |node: &&SimNode| node.liar && node.isolated;
+                self.nodes.iter().filter(caught).count()
+            },
             longest_burst: self.longest_burst,
             violations: self.violations,
             log: self.log,

@@ -122,6 +122,7 @@ impl World {
             return;
         };
         self.note("blame", by, blamed as u64);
+        self.nodes[blamed].isolated = true;
         if !self.nodes[blamed].liar {
             let why = reason.as_str();
             self.violation(&format!("node {by} blames honest node {blamed}: {why}"));

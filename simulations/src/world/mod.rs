@@ -8,6 +8,7 @@ mod log;
 mod machines;
 mod moments;
 mod network;
+mod partition;
 mod progress;
 mod source;
 mod transfers;
@@ -91,6 +92,9 @@ enum Happening {
     SourceGone,
     SourceChanges,
     Healed,
+    Parts,
+    ToldOfParting,
+    Mends,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,8 +130,10 @@ struct World {
     revision: u64,
     revisions: BTreeMap<VersionId, u64>,
     source_gone_when: Option<When>,
-    /// The nodes on the far side of a split.
+    /// The nodes on the far side of a split or partition.
     beyond: BTreeSet<usize>,
+    /// Whether nothing passes between the two sides.
+    parted: bool,
     /// On how many nodes each block has been, and how many blocks were on one and on two.
     spread: BTreeMap<BlockIndex, u32>,
     on_one: u32,
@@ -197,6 +203,7 @@ impl World {
             revisions: BTreeMap::new(),
             source_gone_when: None,
             beyond: BTreeSet::new(),
+            parted: false,
             spread: BTreeMap::new(),
             on_one: 0,
             on_two: 0,
@@ -281,7 +288,7 @@ impl World {
         match what {
             Happening::Timer { node } => self.timer(node),
             Happening::Message { from, to, parcel } => self.message(from, to, parcel),
-            Happening::Gossip { from, to, bytes } => {
+            Happening::Gossip { from, to, bytes } if self.reaches(from, to) => {
                 let (now, peer) = (self.clock(), self.nodes[from].member.peer);
                 if let Some(gossip) = self.alive(to).and_then(|node| node.gossip.as_mut()) {
                     let sound = gossip.handle_datagram(now, peer, &bytes).is_ok();
@@ -291,6 +298,7 @@ impl World {
                     }
                 }
             }
+            Happening::Gossip { .. } => {}
             Happening::Sync { from, to } => self.sync(from, to),
             Happening::Linked { one, other } => self.linked(one, other),
             Happening::LinkBroke { node, peer } => self.link_broke(node, peer),
@@ -308,6 +316,9 @@ impl World {
             Happening::SourceGone => self.source_gone(),
             Happening::SourceChanges => self.source_changes(),
             Happening::Healed => self.introduce_all(false),
+            Happening::Parts => self.parts(),
+            Happening::ToldOfParting => self.told_of_parting(),
+            Happening::Mends => self.mends(),
         }
     }
 

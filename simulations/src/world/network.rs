@@ -29,7 +29,7 @@ impl World {
             ));
         }
         let linked = self.nodes[to].links.contains(&peer);
-        if message.needs_link() && !linked {
+        if !self.reaches(from, to) || message.needs_link() && !linked {
             return;
         }
         let Some(node) = self.alive(to) else { return };
@@ -43,7 +43,8 @@ impl World {
     /// A push/pull, in one step.
     pub(super) fn sync(&mut self, from: usize, to: usize) {
         let now = self.clock();
-        if !self.nodes[from].alive || !self.nodes[to].alive || from == to {
+        let both_live = self.nodes[from].alive && self.nodes[to].alive;
+        if !both_live || !self.reaches(from, to) || from == to {
             return;
         }
         let (one, other) = (self.nodes[from].member.peer, self.nodes[to].member.peer);
@@ -84,7 +85,7 @@ impl World {
         if !self.nodes[one].alive {
             return;
         }
-        if !self.nodes[other].alive {
+        if !self.nodes[other].alive || !self.reaches(one, other) {
             self.nodes[one].tracker.handle_link(now, b, LinkState::Down);
             self.drain(one);
             return;
@@ -102,6 +103,9 @@ impl World {
 
     pub(super) fn link_broke(&mut self, node: usize, peer: usize) {
         let (now, gone) = (self.clock(), self.nodes[peer].member.peer);
+        if self.nodes[peer].alive && self.reaches(node, peer) {
+            return;
+        }
         if self.nodes[node].alive && self.nodes[node].links.remove(&gone) {
             self.nodes[node]
                 .tracker

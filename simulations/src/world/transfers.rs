@@ -75,7 +75,7 @@ impl World {
             ));
         }
         bytes.genuine &= !self.nodes[from].liar;
-        if self.nodes[taker].alive {
+        if self.nodes[taker].alive && self.reaches(from, taker) {
             let cargo = Cargo::Block {
                 from,
                 to: taker,
