@@ -58,7 +58,9 @@ impl Gossip {
         if !self.slots.write(now, item, age) {
             return Ok(());
         }
-        if is_own && claims && is_claim(key.kind) {
+        // Whoever began anew has forgotten whom it isolated: it would accuse for as long as it lives.
+        let is_forgotten = is_claim(key.kind) || key.kind.known() == Some(EventKind::Isolate);
+        if is_own && claims && is_forgotten && !self.written.contains(&key) {
             self.inherited.insert(key, now + INHERITED);
         }
         self.learnt += u64::from(age >= UNHEARD);

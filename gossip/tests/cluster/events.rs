@@ -189,12 +189,16 @@ fn who_starts_anew_and_does_not_repeat_a_claim_loses_it() {
         world.publish(4, subject(number), EventKind::Progress, b"all");
     }
     world.publish(4, subject(3), EventKind::FileRemove, b"");
+    for number in [4, 5] {
+        world.publish(4, subject(number), EventKind::Isolate, b"why");
+    }
     world.run(secs(5));
     world.kill(4);
     // A clock that went back: what the new life says must count all the same.
     world.restart(4, 7);
     world.publish(4, subject(1), EventKind::Recover, b"still");
     world.publish(4, subject(1), EventKind::Progress, b"new");
+    world.publish(4, subject(5), EventKind::Isolate, b"again");
     world.sync(4, 0);
     world.run(secs(30));
     assert!(
@@ -210,6 +214,8 @@ fn who_starts_anew_and_does_not_repeat_a_claim_loses_it() {
             .collect();
         assert_eq!(bodies, ["new", "still"], "node {index}");
         assert_eq!(gossip.events(&subject(2)).count(), 0, "node {index}");
+        let accused = [4, 5].map(|number| gossip.events(&subject(number)).count());
+        assert_eq!(accused, [0, 1], "node {index}: one is said again");
         assert_eq!(
             gossip.events(&subject(3)).count(),
             1,

@@ -11,6 +11,8 @@ use crate::task::Task;
 const ACCUSERS: usize = 3;
 /// Peers of which accusations are kept; beyond, only of members. Gossip keeps few accusers of each.
 const MAX_ACCUSED: usize = 1024;
+/// Of these, peers that are no members and that one accuser names: nobody shall fill the room with made-up names.
+const MAX_UNKNOWN_EACH: usize = 32;
 
 impl LocalTracker {
     /// Somebody accuses a peer: a hint, until enough say so.
@@ -20,11 +22,19 @@ impl LocalTracker {
         if peer == by || peer == self.view.me() || self.isolated.contains_key(&peer) {
             return;
         }
-        let has_room = self.accusations.len() < MAX_ACCUSED || self.view.contains(&peer);
-        if has_room || self.accusations.contains_key(&peer) {
+        let is_known = self.view.contains(&peer) || self.accusations.contains_key(&peer);
+        if is_known || self.has_room_for_unknown(&by) {
             self.accusations.entry(peer).or_default().insert(by);
             self.weigh(peer);
         }
+    }
+
+    fn has_room_for_unknown(&self, by: &PeerId) -> bool {
+        let unknown = self
+            .accusations
+            .iter()
+            .filter(|(peer, accusers)| accusers.contains(by) && !self.view.contains(peer));
+        self.accusations.len() < MAX_ACCUSED && unknown.count() < MAX_UNKNOWN_EACH
     }
 
     /// Isolates a peer if enough members accuse it: names cost nothing, so only members count.
@@ -201,6 +211,13 @@ mod tests {
         for number in 0..2 * MAX_ACCUSED {
             let name = PeerId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
             tracker.accused(name, peer(2));
+        }
+        assert_eq!(tracker.accusations.len(), MAX_UNKNOWN_EACH);
+        for number in 0..2 * MAX_ACCUSED {
+            let [name, by] = ["name", "by"].map(|what| {
+                PeerId::from_bytes(*blake3::hash(format!("{what} {number}").as_bytes()).as_bytes())
+            });
+            tracker.accused(name, by);
         }
         assert_eq!(tracker.accusations.len(), MAX_ACCUSED);
         for by in [2, 3, 4] {
