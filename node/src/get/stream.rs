@@ -21,6 +21,9 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 /// How long a download goes on whose reader has left: to check the whole, or to fetch the rest for later readers.
 const AFTERLIFE: Duration = Duration::from_mins(10);
 
+/// The same of one that has not begun: many may wait for the same.
+const LATE_AFTERLIFE: Duration = Duration::from_mins(1);
+
 /// Why a stream ended before its last byte. But for [`Self::Untrue`], what was given was right when it was given.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -264,11 +267,8 @@ impl ByteStream {
     }
 
     fn end(&self) -> Option<u64> {
-        match (self.stop, self.length) {
-            (Some(stop), Some(length)) => Some(stop.min(length)),
-            (Some(_), None) => None,
-            (None, length) => length,
-        }
+        let length = self.length.or(self.expected_length)?;
+        Some(self.stop.map_or(length, |stop| stop.min(length)))
     }
 
     async fn wait(&mut self, deadline: Instant) -> Result<(), StreamError> {
@@ -327,10 +327,24 @@ impl Drop for ByteStream {
             return;
         }
         if let (Some(mut download), Ok(runtime)) = (self.download.take(), Runtime::try_current()) {
-            let deadline = Instant::now() + AFTERLIFE;
+            let begun = Instant::now();
+            let mut life = match self.file {
+                Some(_) => AFTERLIFE,
+                None => LATE_AFTERLIFE,
+            };
+            let (version, length) = (self.version, self.expected_length);
             runtime.spawn(async move {
                 // How it ends is between the node and its log.
-                while let Ok(Some(Ok(_))) = timeout_at(deadline, download.next()).await {}
+                while let Ok(Some(Ok(event))) = timeout_at(begun + life, download.next()).await {
+                    if let GetEvent::Started(started) = event {
+                        let is_it = version.is_none_or(|version| version == started.version)
+                            && (length.is_none() || length == started.length);
+                        if !is_it {
+                            break;
+                        }
+                        life = AFTERLIFE;
+                    }
+                }
             });
         }
     }
@@ -413,6 +427,28 @@ mod tests {
         sender.send(progress(10)).unwrap();
         assert_eq!(stream.next().await.unwrap().unwrap(), "345");
         assert_eq!(stream.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_late_download_goes_on_whose_bytes_came_from_elsewhere() {
+        for told in [10, 11] {
+            let (sender, mut stream) = stream(None);
+            stream.expect(Some(VersionId::from_bytes([1; 32])), told);
+            stream.skip_to(10);
+            drop(stream);
+            tokio::task::yield_now().await;
+            let goes_on = sender.send(started(b"0123456789", 1)).is_ok();
+            assert_eq!(goes_on, told == 10, "all {told} were given");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_length_of_the_same_version_is_refused() {
+        let (sender, mut stream) = stream(None);
+        stream.expect(Some(VersionId::from_bytes([1; 32])), 11);
+        sender.send(started(b"0123456789", 1)).unwrap();
+        let refused = stream.started().await;
+        assert!(matches!(refused, Err(StreamError::Changed)), "{refused:?}");
     }
 
     #[tokio::test]
