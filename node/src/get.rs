@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use dfnode_tracker::{Digest, TaskId, VersionId};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use url::Url;
 
 pub use content::ContentName;
@@ -91,6 +92,10 @@ pub struct GetRequest {
     /// can be asked over the socket.
     #[serde(skip)]
     pub content: Option<ContentName>,
+    /// The version that the caller heard the source name in an answer to this very caller, and when: a node that has it
+    /// need not ask again, if that was just now. As little part of what can be asked over the socket.
+    #[serde(skip)]
+    pub seen: Option<(VersionId, Instant)>,
 }
 
 impl GetRequest {
@@ -110,6 +115,7 @@ impl GetRequest {
             pipe: false,
             cacert: None,
             content: None,
+            seen: None,
         }
     }
 }

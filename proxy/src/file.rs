@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfnode_node::get::GetRequest;
-use dfnode_node::source::is_credentialed;
+use dfnode_node::source::{is_credentialed, named_version};
 use dfnode_tracker::VersionId;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
@@ -12,6 +12,7 @@ use hyper::header::{
     VARY,
 };
 use hyper::{Request, Response, StatusCode};
+use tokio::time::Instant;
 use tracing::debug;
 use url::Url;
 
@@ -100,6 +101,9 @@ pub(crate) async fn serve(
     let mut get = GetRequest::new(url);
     get.headers = for_source(request.headers());
     get.max_age = Some(Duration::ZERO);
+    // The source has just said so to this client: a host that has this need not ask again, nor wait for its home.
+    let seen = named_version(&about);
+    get.seen = seen.map(|version| (version, Instant::now()));
     let is_private = is_credentialed(&get.url, &get.headers);
     let begun = match open(shared, get.clone(), wanted).await {
         Ok(begun) => begun,
@@ -109,8 +113,8 @@ pub(crate) async fn serve(
             return relay::relay(shared, origin, request).await;
         }
     };
+    get.seen = None;
     let found = begun.stream.version();
-    let named = strong_etag(&about).map(|etag| VersionId::derive("etag", etag.as_bytes()));
     let known = match (begun.length, told) {
         (Some(length), told) => {
             let is_it = told.is_none_or(|told| told == length)
@@ -118,7 +122,7 @@ pub(crate) async fn serve(
             is_it.then_some((length, found))
         }
         // What a late node may go on with must have a name by now.
-        (None, Some(told)) => named.map(|_| (told, named)),
+        (None, Some(told)) => seen.map(|_| (told, seen)),
         (None, None) => None,
     };
     let Some((length, version)) = known else {

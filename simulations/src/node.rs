@@ -35,6 +35,7 @@ pub(crate) enum End {
     Failed { at: u64, why: String },
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct SimNode {
     pub(crate) member: Member,
     pub(crate) key: SigningKey,

@@ -62,7 +62,7 @@ fn a_host_that_lost_ipv6_with_its_cable_reaches_its_peers_by_ipv4() {
         return;
     };
     let lab = Lab::new(4, LINK, LINK);
-    let mut origin = Origin::start(lab.source());
+    let origin = Origin::start(lab.source());
     let content = noise(34, LENGTH);
     origin.publish("file", &content);
     let url = origin.url("file");

@@ -246,6 +246,7 @@ impl Bench {
                     can_read: version % 2 == 0,
                     credentialed: version / 2 % 2 == 0,
                     named: (version / 4 % 4 == 0).then(|| VersionId::from_bytes([1; 32])),
+                    seen: None,
                     max_age: Duration::from_secs(u64::from(version / 16)),
                     part: (version % 3 == 0).then(|| {
                         let first = u64::from(number) << 13;

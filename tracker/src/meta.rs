@@ -41,6 +41,22 @@ pub struct SourceHead {
     pub public: bool,
 }
 
+impl SourceHead {
+    /// The version, if it has a name of its own: by digest and authority if the digest is its name, by digest if one is
+    /// known, else by the strong `ETag`.
+    pub fn named(&self) -> Option<VersionId> {
+        let by_digest = self.digest.as_ref().map(|digest| match &self.authority {
+            Some(authority) => VersionId::of_content(digest, authority),
+            None => VersionId::derive("digest", digest.to_string().as_bytes()),
+        });
+        let by_etag = || {
+            let etag = self.validators.etag.as_ref()?;
+            Some(VersionId::derive("etag", etag.as_bytes()))
+        };
+        by_digest.or_else(by_etag)
+    }
+}
+
 /// A version as nodes tell each other of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -63,28 +79,17 @@ pub struct Meta {
 impl Meta {
     /// Names the version that `head` describes.
     ///
-    /// By digest and authority if the digest is its name, by digest if one is known, else by the strong `ETag`, else by `Last-Modified` and length. Without
-    /// any, the version is this one read, `nonce`: another read may give other bytes.
+    /// As [`SourceHead::named`], else by `Last-Modified` and length. Without any, the version is this one read, `nonce`:
+    /// another read may give other bytes.
     pub fn of(head: &SourceHead, nonce: [u8; 32]) -> Option<Self> {
         let layout = match head.length {
             Some(length) => Layout::of_length(length)?,
             None => Layout::of_stream(),
         };
-        let (version, single) = match (
-            &head.digest,
-            &head.validators.etag,
-            &head.validators.last_modified,
-            head.length,
-        ) {
-            (Some(digest), _, _, Some(_)) => {
-                let version = match &head.authority {
-                    Some(authority) => VersionId::of_content(digest, authority),
-                    None => VersionId::derive("digest", digest.to_string().as_bytes()),
-                };
-                (version, false)
-            }
-            (_, Some(etag), _, Some(_)) => (VersionId::derive("etag", etag.as_bytes()), false),
-            (_, _, Some(modified), Some(length)) => (
+        let modified = &head.validators.last_modified;
+        let (version, single) = match (head.named(), modified, head.length) {
+            (Some(version), _, Some(_)) => (version, false),
+            (_, Some(modified), Some(length)) => (
                 VersionId::derive("modified", format!("{modified}|{length}").as_bytes()),
                 false,
             ),

@@ -26,6 +26,8 @@ const MAX_CALLERS: usize = 4096;
 /// is one then: what is passed through costs the source one more copy of all of it.
 const PLACE_BYTES_PER_SEC: u64 = 100_000_000;
 const MAX_PLACE_PATIENCE: Duration = Duration::from_secs(5);
+/// What a caller heard of the source longer ago is no word about now.
+const JUST_NOW: Duration = Duration::from_secs(2);
 
 /// What a caller has been through for want of a place.
 #[derive(Debug, Clone, Copy, Default)]
@@ -265,6 +267,9 @@ impl Driver {
             can_read: request.source != SourcePolicy::Never,
             credentialed: credential.is_some(),
             named: request.content.as_ref().map(ContentName::version),
+            seen: request
+                .seen
+                .and_then(|(version, heard)| (heard.elapsed() < JUST_NOW).then_some(version)),
             max_age: request.max_age.unwrap_or(self.parts.max_age),
             part,
         }

@@ -89,6 +89,9 @@ fn build(config: &SourceConfig, own: Option<&[u8]>) -> Result<Client, SourceSetu
         .http1_only()
         .user_agent(&config.user_agent)
         .connect_timeout(config.patience.connect)
+        // A question that nobody takes for so long went where no way leads any more: a host that lost its address with
+        // its cable would wait for an answer to it as if the source thought about it.
+        .tcp_user_timeout(config.patience.connect)
         .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .tls_backend_preconfigured(tls);

@@ -1,6 +1,6 @@
 //! What the head of an answer tells of a resource.
 
-use dfnode_tracker::{Digest, MAX_VALIDATOR_BYTES, SourceHead, Validators};
+use dfnode_tracker::{Digest, MAX_VALIDATOR_BYTES, SourceHead, Validators, VersionId};
 use reqwest::StatusCode;
 use reqwest::header::{self, AsHeaderName, HeaderMap};
 
@@ -62,6 +62,11 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, credentialed: bool) 
         authority: None,
         public: !credentialed && may_be_shared(headers),
     }
+}
+
+/// The version that the head of an answer names, as nodes call it.
+pub fn named_version(headers: &HeaderMap) -> Option<VersionId> {
+    read(StatusCode::OK, headers, true).named()
 }
 
 fn validators(headers: &HeaderMap) -> Validators {

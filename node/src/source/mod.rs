@@ -33,6 +33,7 @@ use tokio::task::AbortHandle;
 use url::Url;
 
 pub use self::client::SourceSetupError;
+pub use self::head::named_version;
 pub use self::headers::{is_credentialed, leave_origin};
 pub use self::patience::Patience;
 pub use self::redact::Redacted;

@@ -43,6 +43,7 @@ impl Cluster {
             can_read: true,
             credentialed: false,
             named: None,
+            seen: None,
             max_age: Duration::from_mins(1),
             part,
         };

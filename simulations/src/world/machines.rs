@@ -140,6 +140,7 @@ impl World {
             can_read: true,
             credentialed: false,
             named: None,
+            seen: None,
             max_age: Duration::from_mins(1),
             part: None,
         };

@@ -8,7 +8,7 @@ use super::grants::SourceRules;
 use super::leases::LEASE_PATIENCE;
 use super::table::{MAX_REGISTRANTS, Role, Table};
 use crate::context::Context;
-use crate::message::{Extent, Outcome};
+use crate::message::Outcome;
 use crate::meta::SourceFailure;
 
 /// Failures in a row, without a byte between them, after which a task is given up.
@@ -70,20 +70,23 @@ impl Table {
         failure: &SourceFailure,
     ) {
         let revoked = self.leases.revoke(id);
-        let validating =
-            revoked.is_some_and(|out| matches!(out.lease.extent, Extent::Validate { .. }));
+        let validating = revoked.is_some_and(|out| out.is_validation());
         match failure {
             SourceFailure::Refused { .. } => self.pass_over(cx, from, failure),
             SourceFailure::Final { .. } => {
                 // It may be this host's own trouble: its trust, its proxy, what its caller signed.
                 self.leases.failing.finals += 1;
-                if validating || self.leases.failing.finals >= MAX_FAILURES {
+                let is_last = validating && !self.leases.is_validating();
+                if is_last || self.leases.failing.finals >= MAX_FAILURES {
                     self.give_up(cx, failure);
                 } else {
                     self.pass_over(cx, from, failure);
                 }
             }
-            SourceFailure::NotFound => self.give_up(cx, failure),
+            SourceFailure::NotFound => {
+                self.end_validations(cx);
+                self.give_up(cx, failure);
+            }
             SourceFailure::Changed => {
                 self.leases.versions += 1;
                 let gone: Vec<(u64, PeerId)> = self
@@ -105,6 +108,7 @@ impl Table {
             }
             SourceFailure::Busy { .. } | SourceFailure::Transient { .. } if validating => {
                 // The source is down: what was current when it was last up is the best there is.
+                self.end_validations(cx);
                 self.leases.validated = Some(cx.now);
                 self.leases.not_before = Some(cx.now + STALE_IF_DOWN);
                 self.release_validated(cx, from);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::failures::Failing;
-use super::leases::lease_start;
+use super::leases::{Out, lease_start};
 use super::registrants::Registrant;
 use super::table::{Role, Table};
 use crate::blocks::BlockSet;
@@ -46,7 +46,7 @@ impl Table {
             return None;
         }
         let extent = match &leases.meta {
-            Some(meta) if self.must_validate(cx.now, known) => {
+            Some(meta) if self.must_validate(cx.now, known) && leases.held_by(&to) == 0 => {
                 Extent::Validate { meta: meta.clone() }
             }
             _ if !self.is_reader(&to) => return None,
@@ -105,8 +105,7 @@ impl Table {
 
     /// Whether the version must be shown to be current before it is served to somebody with this patience.
     fn must_validate(&self, now: Now, known: &Registrant) -> bool {
-        // While it is being read it is current: every read names its validator.
-        self.leases.readers() == 0
+        self.leases.wants_validation(now)
             && !self.leases.has_unread_for(known)
             && self.leases.meta.as_ref().is_some_and(|meta| !meta.single)
             && self
@@ -246,7 +245,9 @@ impl Table {
             }
             return false;
         }
-        let Some(out) = self.leases.out.get_mut(&report.lease) else {
+        let probed = |out: &&mut Out| !out.is_validation();
+        let Some(out) = self.leases.out.get_mut(&report.lease).filter(probed) else {
+            // What a validation names is what this home knew, and forgot for a reason.
             return false;
         };
         let end = if meta.single || !meta.ranges {
@@ -292,9 +293,11 @@ impl Table {
 
     /// All of a lease is read. Whether that is news.
     fn lease_done(&mut self, cx: &mut Context<'_>, id: u64) -> bool {
-        let validation = self.leases.out.get(&id).and_then(|out| {
-            matches!(out.lease.extent, Extent::Validate { .. }).then_some(out.holder)
-        });
+        let validation = self
+            .leases
+            .out
+            .get(&id)
+            .and_then(|out| out.is_validation().then_some(out.holder));
         let is_news = self.leases.end(cx.now, id);
         if is_news {
             self.leases.validated = Some(cx.now);
@@ -302,9 +305,17 @@ impl Table {
             self.leases.failed = None;
         }
         if let Some(holder) = validation {
+            self.end_validations(cx);
             self.release_validated(cx, holder);
         }
         is_news
+    }
+
+    /// Whoever still asks whether the version is current need not.
+    pub(super) fn end_validations(&mut self, cx: &mut Context<'_>) {
+        for (lease, holder) in self.leases.end_validations() {
+            self.tell(cx, holder, 0, Outcome::LeaseGone { lease });
+        }
     }
 
     /// The version is current: those who waited for that word get it.

@@ -15,6 +15,10 @@ use crate::meta::{Meta, SourceFailure};
 
 /// Without a report for this long, the unread rest of a lease goes to somebody else. Readers report every 250 ms.
 pub(super) const LEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// A validation without an answer for so long is asked of another host too: it may be its reader whom no answer reaches.
+const VALIDATION_PATIENCE: Duration = Duration::from_secs(2);
+/// Hosts that ask the same at once.
+const MAX_VALIDATIONS: usize = 3;
 /// Blocks that do not leave their reader for so long are not waited for: others will say that they miss them.
 const SPREAD_PATIENCE: Duration = Duration::from_secs(3);
 /// Reads that are over and not spread which are waited for: of one holder, and of all.
@@ -32,11 +36,18 @@ pub(super) struct Out {
     /// Blocks to read; of a probe or a stream not known before its head is.
     pub(super) run: Range<u32>,
     pub(super) read_to: u32,
+    pub(super) granted: Now,
     pub(super) reported: Now,
     /// Since when all of it is read, and only has to leave its reader.
     pub(super) ended: Option<Now>,
     /// Whether another home granted it, and its holder has not spoken of it here: it may be over.
     pub(super) hearsay: bool,
+}
+
+impl Out {
+    pub(super) const fn is_validation(&self) -> bool {
+        matches!(self.lease.extent, Extent::Validate { .. })
+    }
 }
 
 /// What a table knows of its source.
@@ -189,6 +200,7 @@ impl Leases {
                 lease,
                 run,
                 read_to,
+                granted: now,
                 reported: now,
                 ended: None,
                 hearsay: false,
@@ -250,11 +262,29 @@ impl Leases {
 
     /// The version as far as this registrant may rely on it: nothing while it must be validated first.
     pub(super) fn meta_for(&self, _to: &PeerId) -> Option<Meta> {
-        let validating = self
-            .out
-            .values()
-            .any(|out| matches!(out.lease.extent, Extent::Validate { .. }));
-        self.meta.clone().filter(|_| !validating)
+        self.meta.clone().filter(|_| !self.is_validating())
+    }
+
+    pub(super) fn is_validating(&self) -> bool {
+        self.out.values().any(Out::is_validation)
+    }
+
+    /// Whether nothing under way will tell what the source has, nor has been asked often enough.
+    pub(super) fn wants_validation(&self, now: Now) -> bool {
+        let mut reads = self.out.values().filter(|out| out.ended.is_none());
+        let hangs = |out: &Out| {
+            out.is_validation() && now.saturating_since(out.granted) >= VALIDATION_PATIENCE
+        };
+        // While it is being read it is current: every read names its validator.
+        reads.all(hangs) && self.readers() < MAX_VALIDATIONS
+    }
+
+    /// Takes back what is answered by now; from whom.
+    pub(super) fn end_validations(&mut self) -> Vec<(u64, PeerId)> {
+        let asked = self.out.iter().filter(|(_, out)| out.is_validation());
+        let asked: Vec<_> = asked.map(|(id, out)| (*id, out.holder)).collect();
+        self.out.retain(|_, out| !out.is_validation());
+        asked
     }
 
     /// Takes back every lease of a node. Whether it had one.
@@ -277,7 +307,7 @@ impl Leases {
         let Some(meta) = &self.meta else {
             return Some(out);
         };
-        if meta.single && !matches!(out.lease.extent, Extent::Validate { .. }) {
+        if meta.single && !out.is_validation() {
             // Nobody can go on where this reader stopped: the next read is another version.
             self.forget_version();
             return Some(out);

@@ -47,7 +47,11 @@ impl Task {
             wants,
             can_read: wants && cx.ready && self.may_read(),
             leases: self.leases(),
-            max_age_ms: self.wish.map_or(u64::MAX, |wish| millis(wish.max_age)),
+            // Whose callers know that the version is current needs no further word of the source for them.
+            max_age_ms: self
+                .wish
+                .filter(|_| !self.current)
+                .map_or(u64::MAX, |wish| millis(wish.max_age)),
             validated_ms: self
                 .validated
                 .map_or(u64::MAX, |at| millis(cx.now.saturating_since(at))),

@@ -38,6 +38,8 @@ pub struct Wish {
     /// authority's version are taken, but never read in these callers' name: what their authority gives may be
     /// something else.
     pub named: Option<VersionId>,
+    /// The version that the newest caller has just heard the source name itself: it need not be asked of it again.
+    pub seen: Option<VersionId>,
     /// How old the last validation of a cached version may be.
     pub max_age: Duration,
     /// The part that is wanted; `None` for the whole. Of several callers' parts no other block is fetched.
@@ -154,10 +156,14 @@ impl Task {
                 .named
                 .filter(|named| Some(*named) == self.version())
                 .or(wish.named),
+            seen: wish.seen,
             max_age: old.max_age.min(wish.max_age),
         });
         self.wish = Some(merged);
         self.restarts = 0;
+        if wish.seen.is_some() && wish.seen == self.version() {
+            self.validated = Some(cx.now);
+        }
         let fresh = self
             .validated
             .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age)

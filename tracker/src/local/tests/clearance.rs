@@ -13,6 +13,7 @@ fn want_with_credentials(cluster: &mut Cluster, node: usize) {
         can_read: true,
         credentialed: true,
         named: None,
+        seen: None,
         max_age: Duration::from_mins(1),
         part: None,
     };

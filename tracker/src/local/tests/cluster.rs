@@ -167,6 +167,7 @@ impl Cluster {
             can_read: true,
             credentialed: false,
             named,
+            seen: None,
             max_age: Duration::from_mins(1),
             part: None,
         };

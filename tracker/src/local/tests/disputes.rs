@@ -91,6 +91,7 @@ impl Holder {
             can_read: true,
             credentialed: false,
             named: None,
+            seen: None,
             max_age: Duration::from_mins(1),
             part: None,
         };

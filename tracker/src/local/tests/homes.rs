@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, task};
 use crate::home::MAX_TABLE_BYTES;
-use crate::ids::{BlockIndex, TaskId};
+use crate::ids::{BlockIndex, TaskId, VersionId};
 use crate::layout::{MAX_BLOCK_BYTES, MAX_BLOCKS};
 use crate::message::{Extent, Holds, Message, Outcome, Register, Registered};
 use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
@@ -308,6 +308,7 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
         can_read: true,
         credentialed: false,
         named: None,
+        seen: None,
         max_age: Duration::ZERO,
         part: None,
     };
@@ -337,6 +338,125 @@ fn a_homes_answer_to_an_older_question_is_no_word_about_now() {
     assert!(matches!(lease.extent, Extent::Validate { .. }));
     cluster.end_read(node);
     assert_eq!(cluster.completions(node), 2);
+}
+
+/// Wants what is cached, if the source still has it.
+fn want_validated(cluster: &mut Cluster, node: usize, seen: Option<VersionId>) {
+    let wish = Wish {
+        can_read: true,
+        credentialed: false,
+        named: None,
+        seen,
+        max_age: Duration::ZERO,
+        part: None,
+    };
+    cluster.nodes[node].register(cluster.now, task(), wish);
+    cluster.settle();
+}
+
+/// Nodes of which the last two hold the whole file, and nobody wants it.
+fn two_holders() -> (Cluster, [usize; 2]) {
+    let mut cluster = Cluster::new(5);
+    let ranks = cluster.by_rank();
+    let holders = [ranks[3], ranks[4]];
+    cluster.want(holders[0]);
+    read_whole(&mut cluster, holders[0]);
+    cluster.want(holders[1]);
+    cluster.pass(Duration::from_millis(600));
+    while cluster.carry_a_block(holders[0], holders[1]) {
+        cluster.pass(Duration::from_millis(50));
+    }
+    for holder in holders {
+        assert_eq!(cluster.completions(holder), 1);
+        cluster.nodes[holder].service_down(cluster.now, &task());
+    }
+    cluster.pass(Duration::from_secs(1));
+    (cluster, holders)
+}
+
+#[test]
+fn a_host_that_no_answer_reaches_holds_up_nobody_elses_validation() {
+    let (mut cluster, [deaf, other]) = two_holders();
+    let before = cluster.reads().len();
+    for node in [deaf, other] {
+        want_validated(&mut cluster, node, None);
+    }
+    cluster.pass(Duration::from_secs(1));
+    let readers = |cluster: &Cluster| -> Vec<usize> {
+        let reads = cluster.reads().split_off(before);
+        reads.iter().map(|(_, node, _)| *node).collect()
+    };
+    assert_eq!(readers(&cluster), [deaf], "one asks for all");
+    cluster.pass(Duration::from_secs(3));
+    assert_eq!(readers(&cluster), [deaf, other]);
+    cluster.end_read(other);
+    assert_eq!(cluster.completions(other), 2);
+    assert_eq!(cluster.completions(deaf), 2, "the answer is for all");
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(readers(&cluster), [deaf, other], "nobody asks any more");
+}
+
+#[test]
+fn a_source_that_is_down_is_asked_once_more_and_not_again_and_again() {
+    let (mut cluster, [deaf, other]) = two_holders();
+    let before = cluster.reads().len();
+    for node in [deaf, other] {
+        want_validated(&mut cluster, node, None);
+    }
+    cluster.pass(Duration::from_secs(4));
+    let what = "connection refused".to_owned();
+    cluster.fail_read(other, SourceFailure::Transient { what });
+    for node in [deaf, other] {
+        assert_eq!(
+            cluster.completions(node),
+            2,
+            "what was current is the best there is"
+        );
+    }
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(cluster.reads().len(), before + 2);
+}
+
+#[test]
+fn what_is_gone_is_gone_for_whoever_else_was_asking() {
+    let (mut cluster, [deaf, other]) = two_holders();
+    for node in [deaf, other] {
+        want_validated(&mut cluster, node, None);
+    }
+    cluster.pass(Duration::from_millis(2_200));
+    let reads = cluster.reads();
+    let [.., (_, first, lost), (_, second, _)] = &reads[..] else {
+        panic!("two ask: {reads:?}");
+    };
+    assert_eq!([*first, *second], [deaf, other]);
+    let gone = Err(SourceFailure::NotFound);
+    cluster.nodes[deaf].handle_source_end(cluster.now, &task(), lost.id, gone);
+    cluster.settle();
+    cluster.pass(Duration::from_secs(5));
+    for node in [deaf, other] {
+        let failure = Some(TaskFailure::Source(SourceFailure::NotFound));
+        assert_eq!(
+            (cluster.failure(node), cluster.completions(node)),
+            (failure, 1)
+        );
+    }
+    assert_eq!(cluster.reads().len(), reads.len(), "nobody asks any more");
+}
+
+#[test]
+fn a_version_that_its_caller_heard_the_source_name_is_not_asked_for_again() {
+    let (mut cluster, [holder, _]) = two_holders();
+    let before = cluster.reads().len();
+    let version = cluster.version(holder);
+    want_validated(&mut cluster, holder, Some(version));
+    assert_eq!(cluster.completions(holder), 2, "at once");
+    assert_eq!(cluster.reads().len(), before);
+    cluster.nodes[holder].service_down(cluster.now, &task());
+    cluster.pass(Duration::from_millis(100));
+    want_validated(&mut cluster, holder, Some(VersionId::from_bytes([9; 32])));
+    assert_eq!(cluster.completions(holder), 2, "it has another");
+    cluster.pass(Duration::from_millis(100));
+    assert_eq!(cluster.reads().len(), before + 1);
 }
 
 /// Reads a whole file of the default size on `node`, which wants it.
@@ -378,6 +498,7 @@ fn a_node_to_which_blocks_keep_coming_speaks_to_its_home_every_five_minutes() {
         can_read: false,
         credentialed: false,
         named: None,
+        seen: None,
         max_age: Duration::from_mins(1),
         part: None,
     };

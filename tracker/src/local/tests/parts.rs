@@ -26,6 +26,7 @@ fn want(cluster: &mut Cluster, node: usize, part: Option<Part>) {
         can_read: true,
         credentialed: false,
         named: None,
+        seen: None,
         max_age: Duration::from_mins(1),
         part,
     };
