@@ -472,7 +472,7 @@ fn large() -> Vec<Case> {
         Case::new("liars-of-100", ONE_COPY, lies(100))
             .within(1.1)
             .catching_liars(),
-        Case::new("partition-of-100", 1.1, parted(100, 4000)).within(1.2),
+        Case::new("partition-of-100", 1.1, parted(100, 4000)).within(1.25),
         Case::new("partition-while-read-of-100", 2.0, parted(100, 1000)).within(1.3),
         Case::new("crowd-300", ONE_COPY, usual(300, Vec::new())).within(1.05),
         Case::new("crowd-300-sampled", ONE_COPY, sampled).within(1.05),
@@ -489,7 +489,7 @@ fn large() -> Vec<Case> {
         Case::new("slow", ONE_COPY, slow(1000)).within(1.15),
         Case::new("source-gone", ONE_COPY, gone(1000)).within(1.08),
         Case::new("gossip-loss", ONE_COPY, lossy(1000)).within(1.08),
-        Case::new("partition", 1.1, parted(1000, 4000)).within(1.2),
+        Case::new("partition", 1.1, parted(1000, 4000)).within(1.3),
         Case::new("partition-while-read", 2.0, parted(1000, 1000)).within(1.3),
         Case::new("liars", ONE_COPY, lies(1000))
             .within(1.15)
