@@ -374,13 +374,19 @@ fn two_holders() -> (Cluster, [usize; 2]) {
     (cluster, holders)
 }
 
-#[test]
-fn a_host_that_no_answer_reaches_holds_up_nobody_elses_validation() {
-    let (mut cluster, [deaf, other]) = two_holders();
+/// Two holders that both want a validated version, and how many reads there were before.
+fn two_who_ask() -> (Cluster, [usize; 2], usize) {
+    let (mut cluster, holders) = two_holders();
     let before = cluster.reads().len();
-    for node in [deaf, other] {
+    for node in holders {
         want_validated(&mut cluster, node, None);
     }
+    (cluster, holders, before)
+}
+
+#[test]
+fn a_host_that_no_answer_reaches_holds_up_nobody_elses_validation() {
+    let (mut cluster, [deaf, other], before) = two_who_ask();
     cluster.pass(Duration::from_secs(1));
     let readers = |cluster: &Cluster| -> Vec<usize> {
         let reads = cluster.reads().split_off(before);
@@ -398,11 +404,7 @@ fn a_host_that_no_answer_reaches_holds_up_nobody_elses_validation() {
 
 #[test]
 fn a_source_that_is_down_is_asked_once_more_and_not_again_and_again() {
-    let (mut cluster, [deaf, other]) = two_holders();
-    let before = cluster.reads().len();
-    for node in [deaf, other] {
-        want_validated(&mut cluster, node, None);
-    }
+    let (mut cluster, [deaf, other], before) = two_who_ask();
     cluster.pass(Duration::from_secs(4));
     let what = "connection refused".to_owned();
     cluster.fail_read(other, SourceFailure::Transient { what });
@@ -419,10 +421,7 @@ fn a_source_that_is_down_is_asked_once_more_and_not_again_and_again() {
 
 #[test]
 fn what_is_gone_is_gone_for_whoever_else_was_asking() {
-    let (mut cluster, [deaf, other]) = two_holders();
-    for node in [deaf, other] {
-        want_validated(&mut cluster, node, None);
-    }
+    let (mut cluster, [deaf, other], _) = two_who_ask();
     cluster.pass(Duration::from_millis(2_200));
     let reads = cluster.reads();
     let [.., (_, first, lost), (_, second, _)] = &reads[..] else {
