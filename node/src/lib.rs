@@ -5,6 +5,7 @@ pub mod cluster_key;
 pub mod config;
 pub mod control;
 pub mod discovery;
+pub mod disk;
 mod driver;
 pub mod folder;
 mod further_metrics;

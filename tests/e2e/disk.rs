@@ -268,6 +268,40 @@ fn an_output_disk_that_is_full_is_said() {
 }
 
 #[test]
+fn a_node_starts_on_a_full_disk_and_gives_what_it_has_and_what_it_cannot_keep() {
+    let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
+        return;
+    };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let origin = Origin::start(lab.source());
+    let contents = [noise(38, 8_000_000), noise(39, 8_000_000)];
+    let options = Options {
+        run: vec!["--cache-size".to_owned(), "20M".to_owned()],
+        ..Options::default()
+    };
+    let mut node = Node::new(&lab.hosts()[0], options);
+    let data = node.data().to_owned();
+    let _disk = Disk::small(&data, 32);
+    node.start_and_wait();
+    let ask = |node: &Node<'_>, name: &str, content: &[u8]| {
+        let done = node.get(&origin.url(name), &output(node)).run();
+        expect_right(node, &done, &sha256(content));
+    };
+    origin.publish("kept", &contents[0]);
+    ask(&node, "kept", &contents[0]);
+    // What it has on disk by then it has after its death.
+    thread::sleep(Duration::from_millis(2_500));
+    node.kill();
+    let full = Ballast::in_folder(&data);
+    node.start_and_wait();
+    ask(&node, "kept", &contents[0]);
+    expect_copies(origin.copies("kept"), contents[0].len(), 1.01);
+    origin.publish("new", &contents[1]);
+    ask(&node, "new", &contents[1]);
+    drop(full);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_said_at_once() {
     let Some(_turn) = take_turn(&["mount", "umount"]) else {
         return;

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use dfnode_gossip::Now;
 use dfnode_node::ambient::Clock;
 use dfnode_node::control::{ClientError, FrameError};
+use dfnode_node::disk::is_full;
 use dfnode_node::get::{GetError, GetEvent, GetProgress, GetRequest, GetSummary};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -206,10 +207,7 @@ pub(super) fn unwritable(error: OutputError) -> Failure {
 }
 
 fn exit_of(kind: io::ErrorKind) -> Exit {
-    if matches!(
-        kind,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    ) {
+    if is_full(kind) {
         Exit::NoSpace
     } else if kind == io::ErrorKind::Interrupted {
         Exit::Interrupted

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::task::spawn_blocking;
 
 use crate::ambient;
+use crate::disk::is_full;
 use crate::get::{CacheFile, GetError};
 use crate::whole_digest::{self, Algorithm, Hasher};
 
@@ -158,7 +159,7 @@ fn nameless_file(folder: &Path) -> io::Result<(File, File)> {
     reason = "it stands where a function of an owned error is wanted"
 )]
 fn of_disk(error: io::Error) -> GetError {
-    if error.kind() == io::ErrorKind::StorageFull {
+    if is_full(error.kind()) {
         GetError::NoSpace
     } else {
         internal(&error)

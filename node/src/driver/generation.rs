@@ -3,13 +3,18 @@
 use std::io;
 use std::path::Path;
 
+use tracing::warn;
+
 use crate::ambient::unix_millis;
-use crate::private_file;
+use crate::{disk, private_file};
 
 /// A generation is a number of at most twenty digits.
 const MAX_BYTES: u64 = 64;
 
 /// The generation of a life that begins now, stored before anybody hears of it.
+///
+/// A full disk keeps no node from starting. Should the clock step back before the next start, that life begins below this
+/// one, and is taken for it until the node hears that it is dead and speaks up.
 pub(crate) fn next(path: &Path) -> io::Result<u64> {
     let stored = match private_file::read(path, MAX_BYTES) {
         Ok(text) => text.trim().parse::<u64>().unwrap_or_default(),
@@ -17,7 +22,12 @@ pub(crate) fn next(path: &Path) -> io::Result<u64> {
         Err(error) => return Err(error),
     };
     let generation = unix_millis().max(stored.saturating_add(1));
-    store(path, generation)?;
+    match store(path, generation) {
+        Err(error) if disk::is_full(error.kind()) => {
+            warn!(path = %path.display(), %error, "the node starts all the same, but cannot note its start: make room on this disk");
+        }
+        stored => stored?,
+    }
     Ok(generation)
 }
 

@@ -1,7 +1,6 @@
 //! Blocks on their way from memory into files, by threads that may block.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +11,7 @@ use super::entry::{Entry, Stamp, Written};
 use super::inner::Inner;
 use super::progress::WriteFailure;
 use crate::ambient::Clock;
+use crate::disk::is_full;
 
 /// A block of a task to write.
 pub(super) struct Job {
@@ -166,11 +166,11 @@ fn write(inner: &Inner, job: &Job) {
                 inner.written(&job.entry, count);
                 return;
             }
-            (Err(error), Written::Again) if is_full(&error) && inner.evict_one() => {}
+            (Err(error), Written::Again) if is_full(error.kind()) && inner.evict_one() => {}
             (Ok(()), Written::Again) => {}
             (_, Written::Dropped) => return,
             (Err(error), Written::Done(_) | Written::Again) => {
-                let failure = if is_full(&error) {
+                let failure = if is_full(error.kind()) {
                     WriteFailure::NoSpace
                 } else {
                     WriteFailure::Io(error.to_string())
@@ -180,11 +180,4 @@ fn write(inner: &Inner, job: &Job) {
             }
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
