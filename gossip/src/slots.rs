@@ -17,8 +17,8 @@ mod gone;
 mod slot;
 
 use gone::Gone;
-pub(crate) use slot::{Key, is_claim};
-use slot::{Rank, Slot, is_removal, is_tombstone};
+pub(crate) use slot::{Key, ends_with_a_life};
+use slot::{Rank, Slot, is_claim, is_removal, is_tombstone};
 
 /// The most slots that are kept.
 pub const MAX_SLOTS: usize = 65_536;

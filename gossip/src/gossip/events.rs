@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rand::seq::IteratorRandom;
 
 use super::Gossip;
-use crate::slots::{Change, Key, MAX_SLOTS_PER_ORIGIN, is_claim};
+use crate::slots::{Change, Key, MAX_SLOTS_PER_ORIGIN, ends_with_a_life};
 use crate::swim::transmissions;
 use crate::wire::{EVENTS_ROOM, Item, Unsigned, events_datagram, split_items};
 use crate::{EventKind, MAX_BODY_BYTES, Member, Now, Output, PublishError, Subject, Violation};
@@ -58,9 +58,7 @@ impl Gossip {
         if !self.slots.write(now, item, age) {
             return Ok(());
         }
-        // Whoever began anew has forgotten whom it isolated: it would accuse for as long as it lives.
-        let is_forgotten = is_claim(key.kind) || key.kind.known() == Some(EventKind::Isolate);
-        if is_own && claims && is_forgotten && !self.written.contains(&key) {
+        if is_own && claims && ends_with_a_life(key.kind) && !self.written.contains(&key) {
             self.inherited.insert(key, now + INHERITED);
         }
         self.learnt += u64::from(age >= UNHEARD);
