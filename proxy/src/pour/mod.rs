@@ -1,5 +1,8 @@
 //! The body of a shared answer: from the node, and from the upstream itself where the node cannot go on.
 
+mod sameness;
+mod upstream;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +13,24 @@ use dfnode_node::store::{PlaceWatch, WORTH_BYTES};
 use dfnode_tracker::{TaskId, VersionId};
 use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
+use hyper::Request;
 use hyper::body::Frame;
-use hyper::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName,
-    HeaderValue, IF_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
-};
-use hyper::{Request, Response, StatusCode};
 use tokio::select;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+pub(crate) use self::sameness::Sameness;
+use self::upstream::{HasChanged, Upstream};
 use crate::blob::begin;
 use crate::body::{Body, BodyError};
 use crate::origin::Origin;
 use crate::proxy::Shared;
-use crate::redirect;
-use crate::upstream::copy;
 
 /// How long an upstream may send nothing before it is asked once more.
 const SILENCE: Duration = Duration::from_secs(30);
 /// What the upstream gives instead of a node that stands still, before the node is tried again; doubled each time. A
 /// whole cluster that stands still must not become as many copies.
 const FIRST_HOLE_BYTES: u64 = 4 * 1024 * 1024;
-/// Tries in a row without a byte.
-const MAX_TRIES: u32 = 6;
-/// The pause after the first; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How often in a row a node may stand still that nobody can go on for.
 const MAX_WAITS: u32 = 6;
 /// When a node that gave up because of the source is asked again; doubled each time. What the upstream gives alone costs it
@@ -78,27 +73,6 @@ enum Again {
     },
 }
 
-/// What is read from the upstream instead.
-struct Upstream {
-    part: Option<Part>,
-    /// Behind the last byte wanted of it.
-    until: u64,
-    /// Behind the last byte that it may give.
-    end: u64,
-    tries: u32,
-}
-
-/// What an upstream gives.
-struct Part {
-    body: Body,
-    /// Bytes of it that come before those wanted.
-    skip: u64,
-    /// Whether it is all there is, and not the part that was asked for.
-    is_whole: bool,
-    /// Whether any was given on.
-    flows: bool,
-}
-
 /// Whom to ask if the node cannot go on.
 pub(crate) struct Source {
     pub(crate) shared: Arc<Shared>,
@@ -113,23 +87,6 @@ pub(crate) struct Source {
     pub(crate) length: u64,
     pub(crate) sameness: Sameness,
 }
-
-/// How bytes of the upstream are known to be of what an answer began with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sameness {
-    /// They are asked for by their digest.
-    Digest,
-    /// The upstream calls them so, and nothing else.
-    Etag(HeaderValue),
-    /// The upstream says that they are of this date, which was no longer young when they were read.
-    Date(HeaderValue),
-    /// In no way.
-    Unknown,
-}
-
-/// The upstream has something else by now, or does not say that it has the same: it need not be asked again.
-#[derive(Debug, PartialEq, Eq)]
-struct HasChanged;
 
 impl Pour {
     pub(crate) fn new(source: Source, mut node: Box<ByteStream>, range: Range<u64>) -> Self {
@@ -165,8 +122,7 @@ impl Pour {
         let upstream = pour.upstream.as_mut()?;
         upstream.ask(&pour.source, pour.at).await.ok()?;
         // What gives no parts gives all by itself.
-        let gives_parts = upstream.part.as_ref().is_some_and(|part| !part.is_whole);
-        gives_parts.then_some(pour)
+        upstream.gives_parts().then_some(pour)
     }
 
     pub(crate) fn into_body(self) -> Body {
@@ -250,12 +206,7 @@ impl Pour {
             let task = self.node.take().and_then(|node| node.task());
             self.again = self.when_again(error, task);
         }
-        self.upstream = Some(Upstream {
-            part: None,
-            until,
-            end: self.end,
-            tries: 0,
-        });
+        self.upstream = Some(Upstream::new(until, self.end));
         Ok(())
     }
 
@@ -361,11 +312,11 @@ impl Pour {
         let Some(upstream) = &mut self.upstream else {
             return Ok(None);
         };
-        if self.at >= upstream.until {
+        if self.at >= upstream.until() {
             self.return_to_node();
             return Ok(None);
         }
-        if upstream.part.is_none() && upstream.tries >= MAX_TRIES {
+        if upstream.is_given_up() {
             self.node = self.node.take().or_else(|| self.trial.take());
             if self.node.is_none() || std::mem::replace(&mut self.is_last_try, true) {
                 return Err("the upstream does not go on either".into());
@@ -373,14 +324,13 @@ impl Pour {
             self.return_to_node();
             return Ok(None);
         }
-        let flows = upstream.part.as_ref().is_some_and(|part| part.flows);
-        let patience = match &upstream.part {
-            // It would begin again with the first byte.
-            Some(part) if part.is_whole => SILENCE,
-            Some(_) | None => self.source.shared.patience.node,
+        let patience = if upstream.gives_all() {
+            SILENCE
+        } else {
+            self.source.shared.patience.node
         };
         let came = match &mut self.node {
-            Some(node) if !flows => {
+            Some(node) if !upstream.flows() => {
                 node.skip_to(self.at);
                 select! {
                     biased;
@@ -428,240 +378,5 @@ async fn patiently(node: &mut ByteStream) -> Result<Option<Bytes>, StreamError> 
             Err(StreamError::Stalled(_)) => {}
             came => return came,
         }
-    }
-}
-
-impl Upstream {
-    /// The next bytes, from `at` on; `None` if it is to be asked again.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses a try, and no byte.
-    async fn next(
-        &mut self,
-        source: &Source,
-        at: u64,
-        silence: Duration,
-    ) -> Result<Option<Bytes>, HasChanged> {
-        let Some(part) = &mut self.part else {
-            self.ask(source, at).await?;
-            return Ok(None);
-        };
-        let Ok(Some(Ok(frame))) = timeout(silence, part.body.frame()).await else {
-            self.part = None;
-            return Ok(None);
-        };
-        let Ok(mut bytes) = frame.into_data() else {
-            return Ok(None);
-        };
-        let skipped = usize::try_from(part.skip)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
-        drop(bytes.split_to(skipped));
-        part.skip -= skipped as u64;
-        bytes.truncate(usize::try_from(self.until - at).unwrap_or(usize::MAX));
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        part.flows = true;
-        self.tries = 0;
-        source.shared.stats.fallback_bytes.add(bytes.len() as u64);
-        Ok(Some(bytes))
-    }
-
-    async fn ask(&mut self, source: &Source, at: u64) -> Result<(), HasChanged> {
-        if self.tries > 0 {
-            sleep(FIRST_PAUSE * (1 << self.tries)).await;
-        }
-        self.tries += 1;
-        self.part = source.ask(at, self.until).await?;
-        if self.part.as_ref().is_some_and(|part| part.is_whole) {
-            // It gives no parts: each further hole would cost all that comes before.
-            self.until = self.end;
-        }
-        Ok(())
-    }
-}
-
-impl Source {
-    /// Asks the upstream for what lies between; `None` if it gives nothing of use.
-    async fn ask(&self, at: u64, end: u64) -> Result<Option<Part>, HasChanged> {
-        let mut request = copy(&self.request);
-        let headers = request.headers_mut();
-        let Ok(range) = HeaderValue::try_from(format!("bytes={at}-{}", end - 1)) else {
-            return Ok(None);
-        };
-        headers.insert(RANGE, range);
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        match self.sameness.clone() {
-            Sameness::Digest => None,
-            Sameness::Etag(etag) => headers.insert(IF_MATCH, etag),
-            Sameness::Date(date) => headers.insert(IF_UNMODIFIED_SINCE, date),
-            Sameness::Unknown => return Err(HasChanged),
-        };
-        match redirect::send(&self.shared, &self.origin, request).await {
-            Ok(led) => understand(led.answer, at, self.length, &self.sameness),
-            Err(_) => Ok(None),
-        }
-    }
-}
-
-impl Sameness {
-    /// Whether what was given is wrong, or of something that is no more.
-    ///
-    /// Another version of what a digest names is the same from another authority.
-    fn is_rotten(&self, error: &StreamError) -> bool {
-        match error {
-            StreamError::Get(GetError::DigestMismatch { .. }) | StreamError::Untrue => true,
-            StreamError::Changed => *self != Self::Digest,
-            StreamError::Get(_) | StreamError::Stalled(_) | StreamError::Read(_) => false,
-        }
-    }
-
-    /// Whether an answer is about the same, a whole of `length` bytes.
-    ///
-    /// A condition in the question is not enough: many servers do not look at it.
-    fn holds(&self, answer: &Response<Body>, length: u64) -> bool {
-        let headers = answer.headers();
-        let told = total(answer);
-        let is_whole = told == Some(length) && !headers.contains_key(CONTENT_ENCODING);
-        match self {
-            Self::Digest => {
-                told.is_none_or(|told| told == length) && !headers.contains_key(CONTENT_ENCODING)
-            }
-            Self::Etag(etag) => is_whole && headers.get(ETAG) == Some(etag),
-            Self::Date(date) => is_whole && headers.get(LAST_MODIFIED) == Some(date),
-            Self::Unknown => false,
-        }
-    }
-}
-
-/// What an answer gives from `at` on, of a whole of `length` bytes.
-fn understand(
-    answer: Response<Body>,
-    at: u64,
-    length: u64,
-    sameness: &Sameness,
-) -> Result<Option<Part>, HasChanged> {
-    let is_named = *sameness == Sameness::Digest;
-    let skip = match answer.status() {
-        StatusCode::OK => at,
-        StatusCode::PARTIAL_CONTENT => 0,
-        StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE if !is_named => {
-            return Err(HasChanged);
-        }
-        _ => return Ok(None),
-    };
-    if !sameness.holds(&answer, length) {
-        return if is_named { Ok(None) } else { Err(HasChanged) };
-    }
-    let starts_here = answer.status() == StatusCode::OK || first_byte(&answer) == Some(at);
-    Ok(starts_here.then(|| Part {
-        is_whole: answer.status() == StatusCode::OK,
-        body: answer.into_body(),
-        skip,
-        flows: false,
-    }))
-}
-
-/// Where a part begins.
-fn first_byte(answer: &Response<Body>) -> Option<u64> {
-    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let first = range.strip_prefix("bytes ")?.split('-').next()?;
-    first.trim().parse().ok()
-}
-
-/// The length of the whole, if an answer with a part of it or all of it tells.
-fn total(answer: &Response<Body>) -> Option<u64> {
-    let header = |name: &HeaderName| answer.headers().get(name)?.to_str().ok();
-    let length = match answer.status() {
-        StatusCode::PARTIAL_CONTENT => header(&CONTENT_RANGE)?.rsplit_once('/')?.1,
-        _ => header(&CONTENT_LENGTH)?,
-    };
-    length.trim().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::body;
-
-    const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
-
-    fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> Response<Body> {
-        let mut answer = Response::new(body::full("bytes"));
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
-        for (name, value) in headers {
-            let value = HeaderValue::from_static(value);
-            answer.headers_mut().insert(*name, value);
-        }
-        answer
-    }
-
-    /// What is to be skipped of an answer to a question for what follows byte 10 of 100.
-    fn skip(
-        sameness: &Sameness,
-        status: u16,
-        headers: &[(&'static str, &'static str)],
-    ) -> Result<Option<u64>, HasChanged> {
-        let part = understand(answer(status, headers), 10, 100, sameness)?;
-        Ok(part.map(|part| part.skip))
-    }
-
-    #[test]
-    fn a_file_is_continued_only_with_what_bears_its_name_and_length() {
-        let etag = Sameness::Etag(HeaderValue::from_static("\"1\""));
-        let range = ("content-range", "bytes 10-99/100");
-        assert_eq!(skip(&etag, 206, &[range, ("etag", "\"1\"")]), Ok(Some(0)));
-        let whole = ("content-length", "100");
-        assert_eq!(skip(&etag, 200, &[whole, ("etag", "\"1\"")]), Ok(Some(10)));
-        for headers in [
-            &[range][..],
-            &[range, ("etag", "\"2\"")],
-            &[range, ("etag", "W/\"1\"")],
-            &[("content-range", "bytes 10-98/99"), ("etag", "\"1\"")],
-            &[("content-range", "bytes 10-99/*"), ("etag", "\"1\"")],
-            &[range, ("etag", "\"1\""), ("content-encoding", "gzip")],
-        ] {
-            assert_eq!(skip(&etag, 206, headers), Err(HasChanged), "{headers:?}");
-        }
-        assert_eq!(skip(&etag, 412, &[]), Err(HasChanged));
-        assert_eq!(skip(&etag, 503, &[]), Ok(None));
-        let elsewhere = ("content-range", "bytes 0-99/100");
-        assert_eq!(skip(&etag, 206, &[elsewhere, ("etag", "\"1\"")]), Ok(None));
-    }
-
-    #[test]
-    fn a_file_without_a_name_is_continued_only_with_what_is_of_its_date() {
-        let date = Sameness::Date(HeaderValue::from_static(DATE));
-        let range = ("content-range", "bytes 10-99/100");
-        let later = ("last-modified", "Wed, 21 Oct 2015 07:28:01 GMT");
-        assert_eq!(
-            skip(&date, 206, &[range, ("last-modified", DATE)]),
-            Ok(Some(0))
-        );
-        assert_eq!(skip(&date, 206, &[range, later]), Err(HasChanged));
-        assert_eq!(skip(&date, 206, &[range]), Err(HasChanged));
-        assert_eq!(skip(&Sameness::Unknown, 206, &[range]), Err(HasChanged));
-    }
-
-    #[test]
-    fn a_blob_is_continued_unless_its_length_is_another() {
-        let blob = |headers: &[(&'static str, &'static str)]| skip(&Sameness::Digest, 206, headers);
-        assert_eq!(blob(&[("content-range", "bytes 10-99/100")]), Ok(Some(0)));
-        assert_eq!(blob(&[("content-range", "bytes 10-99/*")]), Ok(Some(0)));
-        assert_eq!(blob(&[("content-range", "bytes 10-99/101")]), Ok(None));
-        assert_eq!(skip(&Sameness::Digest, 200, &[]), Ok(Some(10)));
-        assert_eq!(
-            skip(&Sameness::Digest, 200, &[("content-length", "99")]),
-            Ok(None)
-        );
-        assert_eq!(skip(&Sameness::Digest, 412, &[]), Ok(None));
-    }
-
-    #[test]
-    fn another_version_of_a_digest_is_the_same_and_of_a_file_is_not() {
-        let date = Sameness::Date(HeaderValue::from_static(DATE));
-        assert!(date.is_rotten(&StreamError::Changed));
-        assert!(!Sameness::Digest.is_rotten(&StreamError::Changed));
     }
 }
