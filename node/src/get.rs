@@ -3,9 +3,11 @@
 //! These are plain values: the same ones serve a program that holds a node in itself and one that asks
 //! a daemon over its socket.
 
+mod afterlife;
 mod content;
 mod download;
 mod error;
+mod given;
 mod stream;
 mod view;
 

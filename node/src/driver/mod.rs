@@ -28,6 +28,7 @@ mod pump;
 mod received;
 mod removal;
 mod report;
+mod runs;
 mod sends;
 mod source_reads;
 mod stats;

@@ -3,26 +3,18 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dfnode_tracker::{TaskId, VersionId};
-use tokio::runtime::Handle as Runtime;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
+use super::afterlife;
 use super::download::merge_runs;
+use super::given::{CHUNK_BYTES, Given, read};
 use super::{Download, GetError, GetEvent, GetProgress, Started};
-
-/// Bytes read from the file at a time.
-const CHUNK_BYTES: u64 = 512 * 1024;
-/// How long a download goes on whose reader has left: to check the whole, or to fetch the rest for later readers.
-const AFTERLIFE: Duration = Duration::from_mins(10);
-
-/// The same of one that has not begun: many may wait for the same.
-const LATE_AFTERLIFE: Duration = Duration::from_mins(1);
 
 /// Why a stream ended before its last byte. But for [`Self::Untrue`], what was given was right when it was given.
 #[derive(Debug, thiserror::Error)]
@@ -73,25 +65,6 @@ pub struct ByteStream {
     patience: Duration,
     lingers: bool,
     is_done: bool,
-}
-
-/// What a stream gave, as far as it must be known again.
-#[derive(Debug, Default)]
-struct Given {
-    /// Where it lies, in order; holes were had from elsewhere.
-    runs: Vec<Range<u64>>,
-    hash: Box<blake3::Hasher>,
-}
-
-impl Given {
-    fn add(&mut self, at: u64, bytes: &[u8]) {
-        let end = at + bytes.len() as u64;
-        match self.runs.last_mut() {
-            Some(last) if last.end == at => last.end = end,
-            _ => self.runs.push(at..end),
-        }
-        self.hash.update(bytes);
-    }
 }
 
 impl ByteStream {
@@ -245,24 +218,17 @@ impl ByteStream {
         }
     }
 
-    /// Whether all that was given can be read again.
     fn can_compare(&self) -> bool {
-        let is_there = |given: &Range<u64>| {
-            let mut runs = self.runs.iter();
-            runs.any(|run| run.start <= given.start && given.end <= run.end)
-        };
-        self.file.is_some() && self.given.runs.iter().all(is_there)
+        self.file.is_some() && self.given.lies_within(&self.runs)
     }
 
     /// Goes on only if what was given is what the node shows now.
     async fn compare(&mut self) -> Result<(), StreamError> {
         let file = self.file.clone().ok_or(StreamError::Untrue)?;
-        let runs = self.given.runs.clone();
-        let found = spawn_blocking(move || hash_of(&file, &runs)).await;
-        match found {
-            Ok(Ok(found)) if found == self.given.hash.finalize() => self.in_doubt = false,
-            Ok(_) | Err(_) => return Err(StreamError::Untrue),
+        if !self.given.is_what_lies_in(file).await {
+            return Err(StreamError::Untrue);
         }
+        self.in_doubt = false;
         Ok(())
     }
 
@@ -306,7 +272,7 @@ impl ByteStream {
                 self.file = None;
                 self.readable = self.at;
                 self.runs.clear();
-                self.in_doubt = !self.given.runs.is_empty();
+                self.in_doubt = !self.given.is_empty();
                 self.seen.done_bytes = 0;
             }
             GetEvent::Done(summary) => {
@@ -326,47 +292,11 @@ impl Drop for ByteStream {
         if self.is_done || !(was_all || self.lingers) {
             return;
         }
-        if let (Some(mut download), Ok(runtime)) = (self.download.take(), Runtime::try_current()) {
-            let begun = Instant::now();
-            let mut life = match self.file {
-                Some(_) => AFTERLIFE,
-                None => LATE_AFTERLIFE,
-            };
-            let (version, length) = (self.version, self.expected_length);
-            runtime.spawn(async move {
-                // How it ends is between the node and its log.
-                while let Ok(Some(Ok(event))) = timeout_at(begun + life, download.next()).await {
-                    if let GetEvent::Started(started) = event {
-                        let is_it = version.is_none_or(|version| version == started.version)
-                            && (length.is_none() || length == started.length);
-                        if !is_it {
-                            break;
-                        }
-                        life = AFTERLIFE;
-                    }
-                }
-            });
+        if let Some(download) = self.download.take() {
+            let begun = self.file.is_some();
+            afterlife::see_through(download, begun, self.version, self.expected_length);
         }
     }
-}
-
-fn read(file: &File, at: u64, length: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut bytes, at)?;
-    Ok(bytes.into())
-}
-
-fn hash_of(file: &File, runs: &[Range<u64>]) -> io::Result<blake3::Hash> {
-    let mut hash = blake3::Hasher::new();
-    for run in runs {
-        let mut at = run.start;
-        while at < run.end {
-            let bytes = read(file, at, (run.end - at).min(CHUNK_BYTES))?;
-            hash.update(&bytes);
-            at += bytes.len() as u64;
-        }
-    }
-    Ok(hash.finalize())
 }
 
 #[cfg(test)]
