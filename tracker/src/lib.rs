@@ -9,6 +9,7 @@ mod context;
 mod events;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod holds;
 mod home;
 mod ids;
 mod layout;
@@ -29,6 +30,7 @@ pub mod wire;
 
 pub use blocks::BlockSet;
 pub use events::{Progress, decode_length};
+pub use holds::Holds;
 pub use ids::{
     BlockDigest, BlockIndex, Digest, DigestTag, ParseDigestError, PieceIndex, Selector, TaskId,
     VersionId,
@@ -40,7 +42,7 @@ pub use local::{
     Violation,
 };
 pub use message::{
-    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
+    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello,
     HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, MAX_BATCH_DIGESTS, MAX_BORDER_PEERS,
     MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered, SignedBatch, TableCopy, Want,
 };

@@ -6,8 +6,9 @@
 use dfnode_gossip::PeerId;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::holds::Holds;
 use crate::message::{
-    Extent, Holds, Lease, LeaseEnd, MAX_BATCH_DIGESTS, MAX_BORDER_PEERS, MAX_PEERS_NAMED, Message,
+    Extent, Lease, LeaseEnd, MAX_BATCH_DIGESTS, MAX_BORDER_PEERS, MAX_PEERS_NAMED, Message,
     Outcome, SignedBatch,
 };
 use crate::meta::Meta;

@@ -5,12 +5,14 @@
 //! successor first gives registrants a second to come back with their holds and leases.
 
 mod census;
+mod copies;
 mod failures;
 mod grants;
 mod leases;
 mod registrants;
 mod succession;
 mod table;
+mod validations;
 mod zones;
 
 use std::collections::BTreeMap;
@@ -22,10 +24,9 @@ pub(crate) use self::grants::SourceRules;
 use self::succession::is_better;
 use self::table::{Role, Table};
 use crate::context::Context;
+use crate::holds::Holds;
 use crate::ids::TaskId;
-use crate::message::{
-    Holds, HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered,
-};
+use crate::message::{HomeProbe, HomeState, LeaseReport, Message, Outcome, Register, Registered};
 
 /// Tasks that one node is home to at most.
 const MAX_TABLES: usize = 4096;

@@ -10,8 +10,9 @@ use super::leases::Leases;
 use super::registrants::{Registrants, some_of};
 use super::zones::Zones;
 use crate::context::Context;
+use crate::holds::Holds;
 use crate::ids::TaskId;
-use crate::message::{Holds, MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
+use crate::message::{MAX_PEERS_NAMED, Message, Outcome, PeerRef, Register, Registered};
 use crate::scope::Scope;
 
 /// Registrants that a table knows at most; further ones are served but not named to others.
@@ -244,7 +245,7 @@ impl Table {
             .is_some_and(|known| known.announces);
         let outcome = Outcome::Welcome {
             peers,
-            meta: self.leases.meta_for(&to),
+            meta: self.leases.current_meta(),
             lease,
             announce,
             readers: u32::try_from(self.leases.readers()).unwrap_or(u32::MAX),

@@ -6,8 +6,9 @@ use super::neighbour::{Acquaintance, Neighbour, Upload};
 use super::{MAX_NEIGHBOURS, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
+use crate::holds::Holds;
 use crate::ledger::BatchIndex;
-use crate::message::{Hello, Holds, Message, PeerRef};
+use crate::message::{Hello, Message, PeerRef};
 use crate::output::Output;
 
 /// Batches that are told unasked with a hello; who lacks more of them asks.

@@ -6,9 +6,10 @@ use dfnode_gossip::PeerId;
 
 use super::Task;
 use crate::context::Context;
+use crate::holds::Holds;
 use crate::ids::BlockIndex;
 use crate::message::{
-    Border, Extent, Holds, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
+    Border, Extent, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
 };
 use crate::meta::{Meta, SourceFailure};
 use crate::output::{Output, TaskFailure};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, task};
+use crate::holds::Holds;
 use crate::home::MAX_TABLE_BYTES;
 use crate::ids::{BlockIndex, TaskId, VersionId};
 use crate::layout::{MAX_BLOCK_BYTES, MAX_BLOCKS};
-use crate::message::{Extent, Holds, Message, Outcome, Register, Registered};
+use crate::message::{Extent, Message, Outcome, Register, Registered};
 use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
 use crate::output::{BlameReason, TaskFailure};
 use crate::task::Wish;

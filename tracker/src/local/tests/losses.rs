@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, task};
 use super::sessions::pair;
+use crate::holds::Holds;
 use crate::ids::BlockIndex;
-use crate::message::{Extent, Hello, Holds, Message};
+use crate::message::{Extent, Hello, Message};
 
 /// One node read all of a task that a second wants, who has got nothing of it yet.
 fn read_by_one() -> (Cluster, usize, usize) {

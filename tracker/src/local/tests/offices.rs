@@ -5,8 +5,9 @@ use std::time::Duration;
 use dfnode_gossip::{Event, EventKind};
 
 use super::cluster::{Cluster, task};
+use crate::holds::Holds;
 use crate::ids::TaskId;
-use crate::message::{Holds, HomeState, Message, Outcome, Register};
+use crate::message::{HomeState, Message, Outcome, Register};
 use crate::meta::{Meta, SourceFailure, SourceHead, Validators};
 use crate::output::Output;
 

@@ -6,10 +6,11 @@ use std::ops::Range;
 use dfnode_gossip::PeerId;
 
 use crate::context::Chance;
+use crate::holds::Holds;
 use crate::ids::{BlockDigest, BlockIndex, Digest, TaskId, VersionId};
 use crate::layout::Layout;
 use crate::message::{
-    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello, Holds,
+    AskDigests, Batches, Border, Cancel, Decline, DeclineReason, Extent, Grant, Have, Hello,
     HomeProbe, HomeState, Lease, LeaseEnd, LeaseReport, Message, Outcome, PeerRef, Register,
     Registered, SignedBatch, TableCopy, Want,
 };
