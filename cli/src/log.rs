@@ -30,6 +30,8 @@ pub(crate) fn start(
     let filter = filter(&directives)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on stderr too, and end the process where that takes nothing: a log on a full disk.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     match format.unwrap_or_default() {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::ambient;
@@ -49,6 +49,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return Err(error);
     }
     sync_folder(path)
+}
+
+/// Writes over `path`, which is there, where it lies: on a full disk there is no room beside it. A crash may leave a part
+/// of each.
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    write_in_place(&file, bytes)?;
+    file.sync_all()
+}
+
+/// Makes `bytes` all that `file` has, and gives back none of its room in between: somebody else might take it.
+pub(crate) fn write_in_place(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)
 }
 
 fn write_draft(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
@@ -99,6 +113,18 @@ mod tests {
         replace(&path, b"two").unwrap();
         assert_eq!(read(&path, 10).unwrap(), "two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_written_over_has_the_new_content_alone_and_stays_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("generation");
+        assert!(overwrite(&path, b"one").is_err());
+        replace(&path, b"three").unwrap();
+        let other = File::open(&path).unwrap();
+        overwrite(&path, b"two").unwrap();
+        assert_eq!(read(&path, 10).unwrap(), "two");
+        assert_eq!(other.metadata().unwrap().len(), 3);
     }
 
     #[test]

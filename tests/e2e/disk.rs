@@ -292,13 +292,34 @@ fn a_node_starts_on_a_full_disk_and_gives_what_it_has_and_what_it_cannot_keep() 
     // What it has on disk by then it has after its death.
     thread::sleep(Duration::from_millis(2_500));
     node.kill();
-    let full = Ballast::in_folder(&data);
+    // Nor is there any of the room that a process before this one had given back.
+    fs::write(data.join("cache/lock"), "").unwrap();
+    let ballast = Ballast::in_folder(&data);
     node.start_and_wait();
     ask(&node, "kept", &contents[0]);
     expect_copies(origin.copies("kept"), contents[0].len(), 1.01);
     origin.publish("new", &contents[1]);
     ask(&node, "new", &contents[1]);
-    drop(full);
+    assert!(node.log().contains("passing it through"), "{}", node.log());
+    drop(ballast);
+}
+
+#[test]
+fn a_node_whose_log_takes_nothing_goes_on() {
+    let Some(_turn) = take_turn(&[]) else { return };
+    let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
+    let node = Node::new(&lab.hosts()[0], Options::default());
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = node.command(&["run", "--no-mdns"]);
+    let mut running = command.stdin(Stdio::null()).stderr(full).spawn().unwrap();
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while node.status().is_none() && Instant::now() < give_up {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let is_up = node.status().is_some();
+    running.kill().unwrap();
+    let ended = running.wait().unwrap();
+    assert!(is_up, "{ended}");
 }
 
 #[test]

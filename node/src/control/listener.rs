@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 
+use crate::disk::is_full;
+
 /// Anybody on the host may ask; what for is judged by who asks.
 const SOCKET_MODE: u32 = 0o666;
 
@@ -53,7 +55,15 @@ impl ControlListener {
         let draft = path.with_extension(format!("sock.{}", std::process::id()));
         // Left by a process that had our id and died in between.
         let _ = fs::remove_file(&draft);
-        let inner = with_short_path(&draft, |short| UnixListener::bind(short)).map_err(failed)?;
+        let bind = || with_short_path(&draft, |short| UnixListener::bind(short));
+        let inner = match bind() {
+            Err(error) if is_full(error.kind()) => {
+                // What the last process left may be all the room that there is.
+                let _ = fs::remove_file(path);
+                bind().map_err(failed)?
+            }
+            bound => bound.map_err(failed)?,
+        };
         fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE))
             .and_then(|()| fs::rename(&draft, path))
             .map_err(|source| {

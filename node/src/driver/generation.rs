@@ -6,15 +6,16 @@ use std::path::Path;
 use tracing::warn;
 
 use crate::ambient::unix_millis;
-use crate::{disk, private_file};
+use crate::disk::is_full;
+use crate::private_file;
 
 /// A generation is a number of at most twenty digits.
 const MAX_BYTES: u64 = 64;
 
 /// The generation of a life that begins now, stored before anybody hears of it.
 ///
-/// A full disk keeps no node from starting. Should the clock step back before the next start, that life begins below this
-/// one, and is taken for it until the node hears that it is dead and speaks up.
+/// A full disk keeps no node from starting: if it cannot be stored, a next life may begin with the same number, or below it
+/// should the clock step back. It is then taken for this one until it hears so and speaks up.
 pub(crate) fn next(path: &Path) -> io::Result<u64> {
     let stored = match private_file::read(path, MAX_BYTES) {
         Ok(text) => text.trim().parse::<u64>().unwrap_or_default(),
@@ -23,7 +24,7 @@ pub(crate) fn next(path: &Path) -> io::Result<u64> {
     };
     let generation = unix_millis().max(stored.saturating_add(1));
     match store(path, generation) {
-        Err(error) if disk::is_full(error.kind()) => {
+        Err(error) if is_full(error.kind()) => {
             warn!(path = %path.display(), %error, "the node starts all the same, but cannot note its start: make room on this disk");
         }
         stored => stored?,
@@ -31,9 +32,15 @@ pub(crate) fn next(path: &Path) -> io::Result<u64> {
     Ok(generation)
 }
 
-/// Stores a generation so that a power cut leaves the old one or the new one.
+/// Stores a generation so that a power cut leaves the old one or the new one; where there is no room for both, over the old.
 pub(crate) fn store(path: &Path, generation: u64) -> io::Result<()> {
-    private_file::replace(path, generation.to_string().as_bytes())
+    let digits = generation.to_string();
+    match private_file::replace(path, digits.as_bytes()) {
+        Err(error) if is_full(error.kind()) && path.exists() => {
+            private_file::overwrite(path, digits.as_bytes())
+        }
+        stored => stored,
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! One process at a time.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::OpenError;
+use crate::disk::is_full;
+use crate::private_file;
 
 const LOCK_FILE: &str = "lock";
 
@@ -52,10 +54,12 @@ impl FolderLock {
             }
             Err(errno) => return Err(failed(errno.into())),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .map_err(failed)?;
-        write!(file, "{}", std::process::id()).map_err(failed)?;
+        let pid = std::process::id().to_string();
+        match private_file::write_in_place(&file, pid.as_bytes()) {
+            // Others then learn that it is held, and not by whom.
+            Err(error) if is_full(error.kind()) => {}
+            written => written.map_err(failed)?,
+        }
         Ok(Self { _file: file })
     }
 }
