@@ -148,8 +148,8 @@ pub(super) fn is_removal(write: &Unsigned) -> bool {
     write.kind.known() == Some(EventKind::FileRemove) && write.content.is_some()
 }
 
-/// Whether it told of what a life of its origin had or judged: one that began anew says it again, or withdraws it. A
-/// removal is an order, and holds without who gave it.
+/// Whether it told of what a life of its origin had or judged. One that began anew has forgotten both, and would accuse
+/// for as long as it lives: it says it again, or withdraws it. A removal is an order, and holds without who gave it.
 pub(crate) fn ends_with_a_life(kind: KindCode) -> bool {
     is_claim(kind) || kind.known() == Some(EventKind::Isolate)
 }

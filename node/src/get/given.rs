@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 /// Bytes read from the file at a time.
 pub(super) const CHUNK_BYTES: u64 = 512 * 1024;
 
-/// What a stream gave.
+/// What a stream gave, as far as it must be known again.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     /// Where it lies, in order; holes were had from elsewhere.

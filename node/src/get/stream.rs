@@ -218,6 +218,7 @@ impl ByteStream {
         }
     }
 
+    /// Whether all that was given can be read again.
     fn can_compare(&self) -> bool {
         self.file.is_some() && self.given.lies_within(&self.runs)
     }

@@ -18,7 +18,7 @@ use crate::upstream::copy;
 
 /// Tries in a row without a byte.
 const MAX_TRIES: u32 = 6;
-/// The pause after the first try without a byte; doubled each time.
+/// Half of the pause after the first try without a byte; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is read from the upstream instead.

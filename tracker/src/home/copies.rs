@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::leases::{Leases, MAX_TOLD};
+use super::leases::{Leases, MAX_TOLD, before};
 use crate::blocks::BlockSet;
 use crate::holds::Holds;
 use crate::message::{Extent, Lease, TableCopy};
@@ -121,13 +121,6 @@ impl Leases {
             self.revoke(id);
         }
     }
-}
-
-/// The moment that was so long ago.
-pub(super) fn before(now: Now, age_ms: u64) -> Option<Now> {
-    now.as_micros()
-        .checked_sub(age_ms.checked_mul(1000)?)
-        .map(Now::from_micros)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::copies::before;
 use super::failures::Failing;
 use super::registrants::Registrant;
 use crate::blocks::BlockSet;
@@ -304,6 +303,13 @@ impl Leases {
             meta.layout.blocks().map(|blocks| first.0..blocks)
         }
     }
+}
+
+/// The moment that was so long ago.
+pub(super) fn before(now: Now, age_ms: u64) -> Option<Now> {
+    now.as_micros()
+        .checked_sub(age_ms.checked_mul(1000)?)
+        .map(Now::from_micros)
 }
 
 pub(super) fn lease_start(lease: &Lease) -> u32 {
