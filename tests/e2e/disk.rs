@@ -119,6 +119,18 @@ fn a_file_that_is_larger_than_the_disk_is_passed_through() {
     assert_eq!(kept.as_array().map(Vec::len), Some(1), "{kept:#}");
 }
 
+/// A node that runs on a disk of a few megabytes.
+fn on_small_disk(lab: &Lab) -> (Node<'_>, Disk) {
+    let options = Options {
+        run: vec!["--cache-size".to_owned(), "20M".to_owned()],
+        ..Options::default()
+    };
+    let mut node = Node::new(&lab.hosts()[0], options);
+    let disk = Disk::small(node.data(), 32);
+    node.start_and_wait();
+    (node, disk)
+}
+
 #[test]
 fn a_disk_that_somebody_fills_in_the_middle_costs_the_cache_and_not_the_download() {
     let Some(_turn) = take_turn(&["nginx", "mount", "umount"]) else {
@@ -128,14 +140,8 @@ fn a_disk_that_somebody_fills_in_the_middle_costs_the_cache_and_not_the_download
     let origin = Origin::start(lab.source());
     let content = noise(36, 12_000_000);
     origin.publish("file", &content);
-    let options = Options {
-        run: vec!["--cache-size".to_owned(), "20M".to_owned()],
-        ..Options::default()
-    };
-    let mut node = Node::new(&lab.hosts()[0], options);
+    let (node, _disk) = on_small_disk(&lab);
     let data = node.data().to_owned();
-    let _disk = Disk::small(&data, 32);
-    node.start_and_wait();
     let url = origin.url("file");
     let done = thread::scope(|scope| {
         let get = scope.spawn(|| node.get(&url, &output(&node)).run());
@@ -280,14 +286,8 @@ fn a_node_starts_on_a_full_disk_and_gives_what_it_has_and_what_it_cannot_keep() 
     let lab = Lab::new(1, Shape::Unshaped, Shape::Unshaped);
     let origin = Origin::start(lab.source());
     let contents = [noise(38, 8_000_000), noise(39, 8_000_000)];
-    let options = Options {
-        run: vec!["--cache-size".to_owned(), "20M".to_owned()],
-        ..Options::default()
-    };
-    let mut node = Node::new(&lab.hosts()[0], options);
+    let (mut node, _disk) = on_small_disk(&lab);
     let data = node.data().to_owned();
-    let _disk = Disk::small(&data, 32);
-    node.start_and_wait();
     let ask = |node: &Node<'_>, name: &str, content: &[u8]| {
         let done = node.get(&origin.url(name), &output(node)).run();
         expect_right(node, &done, &sha256(content));
