@@ -1,4 +1,6 @@
 //! Small files that only their owner may read, written so that a crash leaves the old or the new one.
+//!
+//! But where they are written in place, because there is no room for both.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
