@@ -10,7 +10,7 @@ use dfnode_tracker::{LinkState, Message, PeerRef, wire};
 use tracing::{debug, info};
 
 use super::{Driver, Report};
-use crate::transport::{Close, Link, PacketKind};
+use crate::transport::{Close, Link, PacketKind, has_way};
 
 /// The longest message that travels in a sealed packet instead of on a connection.
 const MAX_PACKET_MESSAGE_BYTES: usize = 1100;
@@ -20,6 +20,9 @@ const MAX_WAITING_MESSAGES: usize = 64;
 const MAX_WAITING_PEERS: usize = 256;
 /// A connection without a word for this long is closed; the next message opens it again.
 const LINK_IDLE: Duration = Duration::from_mins(2);
+
+/// How often a connection's way is looked after, at most.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A generation is the time of a start in milliseconds, and one more for each time that a living node had to speak up.
 const RENEWALS: u64 = 1000;
@@ -38,6 +41,8 @@ struct Up {
     link: Link,
     since: Now,
     last_word: Now,
+    /// When it was seen last that there is a way to its end.
+    last_look: Now,
     /// Which of its peer's processes gossip knew when it came up.
     generation: Option<u64>,
 }
@@ -63,6 +68,16 @@ impl Links {
         if let Some(up) = self.up.get_mut(peer) {
             up.last_word = now;
         }
+    }
+
+    /// The end of the connection to a peer, if it is time to see whether there is a way to it.
+    fn look_at(&mut self, now: Now, peer: &PeerId) -> Option<SocketAddr> {
+        let up = self.up.get_mut(peer)?;
+        if now - up.last_look < LOOK_INTERVAL || up.link.is_closed() {
+            return None;
+        }
+        up.last_look = now;
+        Some(up.link.remote())
     }
 
     /// The link to a former process of a member, if that is another one now, elsewhere. One that came back to the same
@@ -101,16 +116,22 @@ impl Driver {
     pub(super) fn send_message(&mut self, now: Now, to: PeerId, message: &Message) {
         let bytes = Bytes::from(wire::encode(message));
         self.parts.stats.messages_sent.add(1);
+        let fits = bytes.len() <= MAX_PACKET_MESSAGE_BYTES && !message.needs_link();
+        self.leave_lost_way(now, &to);
         if let Some(link) = self.links.get(&to) {
             // A closed link reports itself; what was lost with it is asked again.
-            let _ = link.try_send(bytes);
+            let sent = link.try_send(bytes.clone());
             self.links.touch(now, &to);
+            let doubtful = sent.is_err() || self.parts.transport.elsewhere(&to).is_some();
+            if fits && doubtful {
+                self.send_packet(PacketKind::Tracker, &to, None, &bytes);
+            }
             return;
         }
         if message.needs_link() {
             return;
         }
-        if bytes.len() <= MAX_PACKET_MESSAGE_BYTES {
+        if fits {
             self.send_packet(PacketKind::Tracker, &to, None, &bytes);
             return;
         }
@@ -122,6 +143,19 @@ impl Driver {
                 addr: None,
             },
         );
+    }
+
+    /// Closes the link to a peer if there is no way to its end any more, and one to another address of the peer.
+    ///
+    /// Without one the cable is out, and the link goes on once it is in again.
+    fn leave_lost_way(&mut self, now: Now, peer: &PeerId) {
+        let Some(end) = self.links.look_at(now, peer) else {
+            return;
+        };
+        if !has_way(end) && self.addrs_of(peer, None).into_iter().any(has_way) {
+            info!(peer = %peer.short(), addr = %end, "no way there any more; closing its link");
+            self.parts.transport.close(peer, Close::Silent);
+        }
     }
 
     /// Sends a sealed packet to wherever the peer was last heard, else to where it says it is.
@@ -215,6 +249,7 @@ impl Driver {
                 link,
                 since: now,
                 last_word: now,
+                last_look: now,
                 generation,
             },
         );

@@ -151,6 +151,10 @@ impl Link {
         &self.0.connection
     }
 
+    pub(crate) fn datagrams_received(&self) -> u64 {
+        self.0.connection.stats().udp_rx.datagrams
+    }
+
     pub(crate) fn queue(&self) -> &Queue {
         &self.0.queue
     }

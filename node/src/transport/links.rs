@@ -5,6 +5,7 @@
 //! byte on the control stream after the proofs says "kept"; without it no end calls the connection a link.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,32 @@ pub(crate) struct Links {
 struct Watched {
     link: Link,
     watch: Watch,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// The peer's newest packet came from another place than the link's end.
+#[derive(Clone, Copy, Debug)]
+struct Elsewhere {
+    addr: SocketAddr,
+    /// What the link had received by then.
+    received: u64,
+}
+
+impl Watched {
+    fn new(link: Link) -> Self {
+        Self {
+            link,
+            watch: Watch::default(),
+            elsewhere: None,
+        }
+    }
+
+    /// Where the peer spoke from last, if its link received nothing since.
+    fn elsewhere(&self) -> Option<SocketAddr> {
+        self.elsewhere
+            .filter(|elsewhere| elsewhere.received == self.link.datagrams_received())
+            .map(|elsewhere| elsewhere.addr)
+    }
 }
 
 /// Whether a peer still answers.
@@ -88,24 +115,38 @@ impl Links {
     /// Makes `link` its peer's link. If this node does not decide, the peer did and its word stands.
     pub(crate) fn enter(&self, link: &Link, decides: bool) -> Entered {
         let mut links = self.lock();
-        let before = links.get(&link.peer()).map(|watched| watched.link.clone());
-        if let Some(before) = &before
+        let before = links.get(&link.peer());
+        if let Some(before) = before
             && decides
-            && is_superfluous(link, before)
+            && is_superfluous(link, &before.link)
+            && before.elsewhere().is_none()
         {
             return Entered::Duplicate;
         }
         if before.is_none() && links.len() >= MAX_LINKS {
             return Entered::Full;
         }
-        let watched = Watched {
-            link: link.clone(),
-            watch: Watch::default(),
-        };
-        links.insert(link.peer(), watched);
+        let before = links
+            .insert(link.peer(), Watched::new(link.clone()))
+            .map(|before| before.link);
         drop(links);
         self.changed.notify_waiters();
         Entered::Kept(before)
+    }
+
+    /// A packet of `peer` came from `addr`.
+    pub(crate) fn heard(&self, peer: &PeerId, addr: SocketAddr) {
+        if let Some(watched) = self.lock().get_mut(peer) {
+            watched.elsewhere = (watched.link.remote() != addr).then(|| Elsewhere {
+                addr,
+                received: watched.link.datagrams_received(),
+            });
+        }
+    }
+
+    /// Where `peer` was heard since its link fell silent: a link whose end moved swallows what is said to it.
+    pub(crate) fn elsewhere(&self, peer: &PeerId) -> Option<SocketAddr> {
+        self.lock().get(peer)?.elsewhere()
     }
 
     /// Forgets `link`, unless another one took its place.

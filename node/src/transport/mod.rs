@@ -32,7 +32,7 @@ mod tls;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +56,7 @@ use self::links::{Entered, KEPT, Links};
 use self::refused::Refused;
 use self::seal::Seal;
 pub use self::seal::{MAX_PACKET_BODY_BYTES, PacketKind, SEAL_BYTES};
+pub use self::socket::has_way;
 pub use self::sync_stream::{SyncAnswer, SyncError, SyncReply};
 use self::tls::TlsConfigs;
 pub use self::tls::TlsError;
@@ -135,18 +136,25 @@ struct Shared {
 #[derive(Debug)]
 struct PacketDoor {
     seal: Seal,
+    /// Its links keep the socket open, and that keeps this door.
+    links: Weak<Links>,
     arrivals: Arrivals,
 }
 
 impl PacketSink for PacketDoor {
     fn receive(&self, packet: &mut [u8], addr: SocketAddr) {
         match self.seal.open(packet, addr) {
-            Ok(opened) => self.arrivals.offer_packet(Arrival::Packet {
-                kind: opened.kind,
-                from: opened.from,
-                addr,
-                bytes: Bytes::copy_from_slice(opened.body),
-            }),
+            Ok(opened) => {
+                if let Some(links) = self.links.upgrade() {
+                    links.heard(&opened.from, addr);
+                }
+                self.arrivals.offer_packet(Arrival::Packet {
+                    kind: opened.kind,
+                    from: opened.from,
+                    addr,
+                    bytes: Bytes::copy_from_slice(opened.body),
+                });
+            }
             Err(error) => tracing::trace!(%addr, %error, "a packet was dropped"),
         }
     }
@@ -180,8 +188,10 @@ impl Transport {
         };
         let stop = CancellationToken::new();
         let (arrivals, incoming) = arrival::line(stop.clone().drop_guard());
+        let links = Arc::<Links>::default();
         let door = Arc::new(PacketDoor {
             seal: Seal::new(identity.peer(), &keys),
+            links: Arc::downgrade(&links),
             arrivals: arrivals.clone(),
         });
         let socket = socket::bind_udp(listen).map_err(listen_error)?;
@@ -201,7 +211,7 @@ impl Transport {
             endpoint,
             demux,
             door,
-            links: Arc::default(),
+            links,
             gate: Arc::default(),
             refused: Refused::default(),
             arrivals,
@@ -300,11 +310,18 @@ impl Transport {
         }
     }
 
-    /// Where `peer` is: at the end of its link, else where its newest packet came from.
+    /// Where `peer` is: at the end of its link, unless it was heard elsewhere since, else where its newest packet
+    /// came from.
     pub fn addr_of(&self, peer: &PeerId) -> Option<SocketAddr> {
-        self.link(peer)
-            .map(|link| link.remote())
+        self.elsewhere(peer)
+            .or_else(|| self.link(peer).map(|link| link.remote()))
             .or_else(|| self.0.door.seal.addr_of(peer))
+    }
+
+    /// Where `peer` was heard since the link to it received anything: the link may lead nowhere any more. Whoever holds
+    /// the cluster key can make it seem so, thus the link is used all the same.
+    pub fn elsewhere(&self, peer: &PeerId) -> Option<SocketAddr> {
+        self.0.links.elsewhere(peer)
     }
 
     /// A peer says where it is: a new start of it that speaks from there is answered there at once.

@@ -1,7 +1,7 @@
 //! The UDP socket under everything.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -31,6 +31,26 @@ fn has_no_ipv6(errno: rustix::io::Errno) -> bool {
         rustix::io::Errno::ADDRNOTAVAIL,
     ]
     .contains(&errno)
+}
+
+/// Whether this host knows a way to `addr`. It may not any more: IPv6 addresses go with a cable that is pulled, and what
+/// went by them finds no way when it is plugged in again.
+pub fn has_way(addr: SocketAddr) -> bool {
+    let any: IpAddr = if addr.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    // To connect a UDP socket looks for the way and sends nothing.
+    let way = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr));
+    !way.is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::AddrNotAvailable
+        )
+    })
 }
 
 fn bind_one(listen: SocketAddr) -> io::Result<UdpSocket> {

@@ -109,6 +109,46 @@ async fn a_peer_that_restarted_takes_the_place_of_its_former_self() {
     }
 }
 
+/// A host whose cable took its IPv6 address away comes back by IPv4, to a peer that believes in the former link.
+#[tokio::test]
+async fn a_peer_that_was_heard_elsewhere_since_its_link_fell_silent_may_come_anew_at_once() {
+    let keys = keys();
+    // The one that decides has to be the one that did not lose the link.
+    let mut identities = [Identity::generate(), Identity::generate()];
+    identities.sort_by_key(Identity::peer);
+    let [lower, higher] = identities;
+    let mut bob = Node::of(lower, &keys).await;
+    let mut alice = Node::of(higher, &keys).await;
+    let lost = alice.connect(&bob).await.unwrap();
+    alice.link_up().await;
+    let back = bob.link_up().await;
+    alice.transport.0.links.leave(&lost);
+    let elsewhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let links = &bob.transport.0.links;
+    let found = loop {
+        links.heard(&alice.me(), elsewhere);
+        assert_eq!(bob.transport.addr_of(&alice.me()), Some(elsewhere));
+        // What the old connection says meanwhile of its own accord takes the doubt away.
+        if let Ok(link) = alice.connect(&bob).await {
+            break link;
+        }
+    };
+    assert!(!found.is_same(&lost));
+    assert_eq!(bob.link_down().await, alice.me());
+    assert!(!bob.link_up().await.is_same(&back));
+    assert_eq!(bob.transport.addr_of(&alice.me()), Some(alice.addr()));
+}
+
+#[tokio::test]
+async fn a_word_on_the_link_says_that_its_peer_is_there() {
+    let mut pair = pair().await;
+    let (bob, alice) = (&pair.bob.transport, pair.alice.me());
+    bob.0.links.heard(&alice, "127.0.0.1:9".parse().unwrap());
+    pair.link.try_send(Bytes::from_static(b"here")).unwrap();
+    assert_eq!(pair.bob.message().await, "here");
+    assert_eq!(pair.bob.transport.elsewhere(&alice), None);
+}
+
 #[tokio::test]
 async fn both_ends_hear_that_a_link_is_closed_and_can_link_again() {
     let mut pair = pair().await;
