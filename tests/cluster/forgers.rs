@@ -68,7 +68,7 @@ async fn forge(cluster: &Cluster) {
     let to = victim.status().await.listen.unwrap();
     for _ in 0..20 {
         for lie in &lies {
-            forger.send_packet(PacketKind::Tracker, to, lie);
+            forger.send_packet(PacketKind::Tracker, [to], lie);
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(are_neighbours().await);
         }

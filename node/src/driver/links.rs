@@ -10,7 +10,7 @@ use dfnode_tracker::{LinkState, Message, PeerRef, wire};
 use tracing::{debug, info};
 
 use super::{Driver, Report};
-use crate::transport::{Close, Link, PacketKind, has_way};
+use crate::transport::{Close, Link, PacketKind, is_lost};
 
 /// The longest message that travels in a sealed packet instead of on a connection.
 const MAX_PACKET_MESSAGE_BYTES: usize = 1100;
@@ -41,8 +41,8 @@ struct Up {
     link: Link,
     since: Now,
     last_word: Now,
-    /// When it was seen last that there is a way to its end.
-    last_look: Now,
+    /// When its way was looked after last, and what it had received by then.
+    last_look: (Now, u64),
     /// Which of its peer's processes gossip knew when it came up.
     generation: Option<u64>,
 }
@@ -51,6 +51,11 @@ impl Links {
     /// The open connection to a peer.
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Link> {
         self.up.get(peer).map(|up| &up.link)
+    }
+
+    /// The same, unless it is closed and its end not told yet.
+    fn open(&self, peer: &PeerId) -> Option<&Link> {
+        self.get(peer).filter(|link| !link.is_closed())
     }
 
     /// Whom a connection is open to.
@@ -70,14 +75,15 @@ impl Links {
         }
     }
 
-    /// The end of the connection to a peer, if it is time to see whether there is a way to it.
-    fn look_at(&mut self, now: Now, peer: &PeerId) -> Option<SocketAddr> {
+    /// The open connection to a peer that received nothing since it was looked at before, if it is time to look again.
+    fn quiet(&mut self, now: Now, peer: &PeerId) -> Option<Link> {
         let up = self.up.get_mut(peer)?;
-        if now - up.last_look < LOOK_INTERVAL || up.link.is_closed() {
+        let (before, received) = up.last_look;
+        if now - before < LOOK_INTERVAL || up.link.is_closed() {
             return None;
         }
-        up.last_look = now;
-        Some(up.link.remote())
+        up.last_look = (now, up.link.datagrams_received());
+        (up.last_look.1 == received).then(|| up.link.clone())
     }
 
     /// The link to a former process of a member, if that is another one now, elsewhere. One that came back to the same
@@ -118,14 +124,13 @@ impl Driver {
         self.parts.stats.messages_sent.add(1);
         let fits = bytes.len() <= MAX_PACKET_MESSAGE_BYTES && !message.needs_link();
         self.leave_lost_way(now, &to);
-        if let Some(link) = self.links.get(&to) {
+        if let Some(link) = self.links.open(&to)
+            // Whoever was heard elsewhere gets a packet, in both places.
+            && !(fits && self.parts.transport.elsewhere(&to).is_some())
+        {
             // A closed link reports itself; what was lost with it is asked again.
-            let sent = link.try_send(bytes.clone());
+            let _ = link.try_send(bytes);
             self.links.touch(now, &to);
-            let doubtful = sent.is_err() || self.parts.transport.elsewhere(&to).is_some();
-            if fits && doubtful {
-                self.send_packet(PacketKind::Tracker, &to, None, &bytes);
-            }
             return;
         }
         if message.needs_link() {
@@ -145,16 +150,18 @@ impl Driver {
         );
     }
 
-    /// Closes the link to a peer if there is no way to its end any more, and one to another address of the peer.
+    /// Closes the link to a peer if its way is lost, and there is one to another address of the peer.
     ///
     /// Without one the cable is out, and the link goes on once it is in again.
     fn leave_lost_way(&mut self, now: Now, peer: &PeerId) {
-        let Some(end) = self.links.look_at(now, peer) else {
+        let Some(link) = self.links.quiet(now, peer) else {
             return;
         };
-        if !has_way(end) && self.addrs_of(peer, None).into_iter().any(has_way) {
-            info!(peer = %peer.short(), addr = %end, "no way there any more; closing its link");
-            self.parts.transport.close(peer, Close::Silent);
+        let transport = &self.parts.transport;
+        let others = || self.addrs_of(peer, None).into_iter();
+        if is_lost(link.local_ip(), link.remote()) && others().any(|addr| transport.has_way(addr)) {
+            info!(peer = %peer.short(), addr = %link.remote(), "no way there any more; closing its link");
+            link.close(Close::Silent);
         }
     }
 
@@ -167,22 +174,23 @@ impl Driver {
         bytes: &[u8],
     ) {
         let transport = &self.parts.transport;
-        let heard = transport.addr_of(to);
+        let heard = transport.places_of(to);
         // A host whose cable was pulled loses its IPv6 address, and with it the way to whom it heard by that.
-        if heard.is_some_and(|addr| transport.send_packet(kind, addr, bytes)) {
+        if transport.send_packet(kind, heard.into_iter().flatten(), bytes) {
             return;
         }
         let known = hint.or_else(|| self.gossip.member(to).map(|member| member.addrs.as_slice()));
-        for addr in known.unwrap_or_default() {
-            if heard != Some(*addr) {
-                transport.send_packet(kind, *addr, bytes);
-            }
-        }
+        let others = known.unwrap_or_default().iter().copied();
+        transport.send_packet(
+            kind,
+            others.filter(|addr| !heard.contains(&Some(*addr))),
+            bytes,
+        );
     }
 
     /// Makes a connection, and tells the tracker how that ended.
     pub(super) fn connect(&mut self, now: Now, peer: &PeerRef) {
-        if self.links.up.contains_key(&peer.peer) {
+        if self.links.open(&peer.peer).is_some() {
             self.tracker.handle_link(now, peer.peer, LinkState::Up);
             return;
         }
@@ -208,14 +216,14 @@ impl Driver {
 
     /// Every address that a peer might be reached at, the likeliest first.
     pub(super) fn addrs_of(&self, peer: &PeerId, hint: Option<SocketAddr>) -> Vec<SocketAddr> {
-        let heard = self.parts.transport.addr_of(peer);
+        let heard = self.parts.transport.places_of(peer);
         let said = self
             .gossip
             .member(peer)
             .map(|member| member.addrs.clone())
             .unwrap_or_default();
         let mut addrs: Vec<SocketAddr> = Vec::new();
-        for addr in heard.into_iter().chain(hint).chain(said) {
+        for addr in heard.into_iter().flatten().chain(hint).chain(said) {
             if !addrs.contains(&addr) {
                 addrs.push(addr);
             }
@@ -249,7 +257,7 @@ impl Driver {
                 link,
                 since: now,
                 last_word: now,
-                last_look: now,
+                last_look: (now, 0),
                 generation,
             },
         );

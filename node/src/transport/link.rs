@@ -1,6 +1,6 @@
 //! A link: one admitted connection to a peer, with everything that runs over it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ struct Inner {
     peer: PeerId,
     peer_start: StartId,
     since: Now,
+    /// Where the other end is for good: endpoints of ours do not migrate.
+    remote: SocketAddr,
     connection: Connection,
     queue: Queue,
     receiving: Receiving,
@@ -60,6 +62,7 @@ impl Link {
             peer,
             peer_start,
             since,
+            remote: canonical(connection.remote_address()),
             connection,
             queue,
             receiving: Receiving::default(),
@@ -81,7 +84,13 @@ impl Link {
 
     /// Where the other end is.
     pub fn remote(&self) -> SocketAddr {
-        canonical(self.0.connection.remote_address())
+        self.0.remote
+    }
+
+    /// The address of this host that the link leads from, if the kernel said so.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        let ip = self.0.connection.local_ip();
+        ip.map(|ip| ip.to_canonical())
     }
 
     /// QUIC's estimate of the round trip.
@@ -102,6 +111,11 @@ impl Link {
             received: stats.udp_rx.bytes,
             lost_packets: stats.path.lost_packets,
         }
+    }
+
+    /// How many datagrams came.
+    pub fn datagrams_received(&self) -> u64 {
+        self.0.connection.stats().udp_rx.datagrams
     }
 
     /// Queues a message on the control stream: in order, before all blocks.
@@ -149,10 +163,6 @@ impl Link {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.0.connection
-    }
-
-    pub(crate) fn datagrams_received(&self) -> u64 {
-        self.0.connection.stats().udp_rx.datagrams
     }
 
     pub(crate) fn queue(&self) -> &Queue {

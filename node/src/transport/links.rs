@@ -134,7 +134,7 @@ impl Links {
         Entered::Kept(before)
     }
 
-    /// A packet of `peer` came from `addr`.
+    /// The newest packet of `peer` came from `addr`.
     pub(crate) fn heard(&self, peer: &PeerId, addr: SocketAddr) {
         if let Some(watched) = self.lock().get_mut(peer) {
             watched.elsewhere = (watched.link.remote() != addr).then(|| Elsewhere {
@@ -162,13 +162,21 @@ impl Links {
 
     /// Closes the links whose peers have stopped answering. To be called every second.
     pub(crate) fn sweep(&self, now: Now) {
-        let mut links = self.lock();
-        for watched in links.values_mut() {
-            let stats = watched.link.connection().stats();
-            let (received, sent) = (stats.udp_rx.datagrams, stats.udp_tx.datagrams);
-            if watched.watch.is_silent(now, received, sent) {
-                tracing::info!(peer = %watched.link.peer().short(), "the peer does not answer");
-                watched.link.close(Close::Silent);
+        // Arriving packets wait for the lock, and the statistics for the connections, which may be sending.
+        let all = self.all().into_iter().map(|link| {
+            let stats = link.connection().stats();
+            (link, stats.udp_rx.datagrams, stats.udp_tx.datagrams)
+        });
+        for (link, received, sent) in all.collect::<Vec<_>>() {
+            let mut links = self.lock();
+            let watched = links.get_mut(&link.peer());
+            let is_silent = watched
+                .filter(|watched| watched.link.is_same(&link))
+                .is_some_and(|watched| watched.watch.is_silent(now, received, sent));
+            drop(links);
+            if is_silent {
+                tracing::info!(peer = %link.peer().short(), "the peer does not answer");
+                link.close(Close::Silent);
             }
         }
     }

@@ -31,7 +31,7 @@ mod tls;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ use self::links::{Entered, KEPT, Links};
 use self::refused::Refused;
 use self::seal::Seal;
 pub use self::seal::{MAX_PACKET_BODY_BYTES, PacketKind, SEAL_BYTES};
-pub use self::socket::has_way;
+pub use self::socket::is_lost;
 pub use self::sync_stream::{SyncAnswer, SyncError, SyncReply};
 use self::tls::TlsConfigs;
 pub use self::tls::TlsError;
@@ -145,7 +145,10 @@ impl PacketSink for PacketDoor {
     fn receive(&self, packet: &mut [u8], addr: SocketAddr) {
         match self.seal.open(packet, addr) {
             Ok(opened) => {
-                if let Some(links) = self.links.upgrade() {
+                // What was recorded long ago and is played from elsewhere says nothing of where its sender is.
+                if self.seal.addr_of(&opened.from) == Some(addr)
+                    && let Some(links) = self.links.upgrade()
+                {
                     links.heard(&opened.from, addr);
                 }
                 self.arrivals.offer_packet(Arrival::Packet {
@@ -245,20 +248,29 @@ impl Transport {
         }
     }
 
-    /// Seals a packet and sends it; it may be lost. A body longer than [`MAX_PACKET_BODY_BYTES`] is.
+    /// Seals a packet and sends it to all addresses of one peer, which hears it once; it may be lost. A body longer than
+    /// [`MAX_PACKET_BODY_BYTES`] is.
     ///
-    /// Whether there is a way to that address, as far as this host knows.
-    pub fn send_packet(&self, kind: PacketKind, to: SocketAddr, body: &[u8]) -> bool {
+    /// Whether there is a way to any of the addresses, as far as this host knows.
+    pub fn send_packet(
+        &self,
+        kind: PacketKind,
+        to: impl IntoIterator<Item = SocketAddr>,
+        body: &[u8],
+    ) -> bool {
         if body.len() > MAX_PACKET_BODY_BYTES {
             tracing::error!(bytes = body.len(), "a packet is too long to be sent");
             return true;
         }
         let packet = self.0.door.seal.seal(kind, body);
-        let sent = self.0.demux.send_packet(&packet, to);
-        if let Err(error) = &sent {
-            tracing::trace!(%to, %error, "a packet was not sent");
+        let mut has_way = false;
+        for addr in to {
+            match self.0.demux.send_packet(&packet, addr) {
+                Ok(()) => has_way = true,
+                Err(error) => tracing::trace!(to = %addr, %error, "a packet was not sent"),
+            }
         }
-        sent.is_ok()
+        has_way
     }
 
     /// The link to the peer at one of `addrs` (to `expect`, if given), which is dialled if there is none.
@@ -310,18 +322,27 @@ impl Transport {
         }
     }
 
-    /// Where `peer` is: at the end of its link, unless it was heard elsewhere since, else where its newest packet
-    /// came from.
-    pub fn addr_of(&self, peer: &PeerId) -> Option<SocketAddr> {
-        self.elsewhere(peer)
-            .or_else(|| self.link(peer).map(|link| link.remote()))
-            .or_else(|| self.0.door.seal.addr_of(peer))
+    /// Where `peer` may be: at the end of its link and where it was heard since that received anything; without a link,
+    /// where its newest packet came from.
+    pub fn places_of(&self, peer: &PeerId) -> [Option<SocketAddr>; 2] {
+        match self.link(peer) {
+            Some(link) => [Some(link.remote()), self.elsewhere(peer)],
+            None => [self.0.door.seal.addr_of(peer), None],
+        }
     }
 
-    /// Where `peer` was heard since the link to it received anything: the link may lead nowhere any more. Whoever holds
-    /// the cluster key can make it seem so, thus the link is used all the same.
+    /// Where `peer` was heard since the link to it received anything: the link may lead nowhere any more. A packet that
+    /// somebody recorded can make it seem so, thus the link's end counts too.
     pub fn elsewhere(&self, peer: &PeerId) -> Option<SocketAddr> {
         self.0.links.elsewhere(peer)
+    }
+
+    /// Whether this host knows a way to that address of another host.
+    pub fn has_way(&self, to: SocketAddr) -> bool {
+        let speaks = to.is_ipv4() || self.0.demux.is_ipv6();
+        // Every host with containers has the same address for them.
+        let is_other = |from: IpAddr| from != to.ip() || from.is_loopback();
+        speaks && !self.0.demux.shuns(to) && socket::way(None, to).is_ok_and(is_other)
     }
 
     /// A peer says where it is: a new start of it that speaks from there is answered there at once.

@@ -33,17 +33,22 @@ fn has_no_ipv6(errno: rustix::io::Errno) -> bool {
     .contains(&errno)
 }
 
-/// Whether this host knows a way to `addr`. It may not any more: IPv6 addresses go with a cable that is pulled, and what
-/// went by them finds no way when it is plugged in again.
-pub fn has_way(addr: SocketAddr) -> bool {
-    let any: IpAddr = if addr.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+/// Where a packet to `addr` would leave from, here `from` if given.
+pub(crate) fn way(from: Option<IpAddr>, to: SocketAddr) -> io::Result<IpAddr> {
+    let from = from.unwrap_or_else(|| match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    });
+    let socket = UdpSocket::bind((from, 0))?;
     // To connect a UDP socket looks for the way and sends nothing.
-    let way = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(addr));
-    !way.is_err_and(|error| {
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Whether a link's way is lost: its own address is gone, or the routes from there. IPv6 addresses go with a cable that is
+/// pulled, and do not come back with it.
+pub fn is_lost(from: Option<IpAddr>, to: SocketAddr) -> bool {
+    way(from, to).is_err_and(|error| {
         matches!(
             error.kind(),
             io::ErrorKind::NetworkUnreachable
@@ -95,6 +100,16 @@ mod tests {
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"hello");
         assert_eq!(from.ip().to_canonical(), client.local_addr().unwrap().ip());
+    }
+
+    #[test]
+    fn a_way_is_lost_with_the_address_that_it_leads_from() {
+        let here: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        assert_eq!(way(None, here).unwrap(), here.ip());
+        assert!(!is_lost(None, here));
+        assert!(!is_lost(Some(here.ip()), here));
+        // For documentation: no host has it.
+        assert!(is_lost(Some("192.0.2.1".parse().unwrap()), here));
     }
 
     #[test]
