@@ -41,8 +41,8 @@ struct Up {
     link: Link,
     since: Now,
     last_word: Now,
-    /// When its way was looked after last, and what it had received by then.
-    last_look: (Now, u64),
+    /// When its way was looked after last.
+    last_look: Now,
     /// Which of its peer's processes gossip knew when it came up.
     generation: Option<u64>,
 }
@@ -75,15 +75,14 @@ impl Links {
         }
     }
 
-    /// The open connection to a peer that received nothing since it was looked at before, if it is time to look again.
-    fn quiet(&mut self, now: Now, peer: &PeerId) -> Option<Link> {
+    /// The open connection to a peer, if it is time to see whether there is still a way for it.
+    fn look_at(&mut self, now: Now, peer: &PeerId) -> Option<Link> {
         let up = self.up.get_mut(peer)?;
-        let (before, received) = up.last_look;
-        if now - before < LOOK_INTERVAL || up.link.is_closed() {
+        if now - up.last_look < LOOK_INTERVAL || up.link.is_closed() {
             return None;
         }
-        up.last_look = (now, up.link.datagrams_received());
-        (up.last_look.1 == received).then(|| up.link.clone())
+        up.last_look = now;
+        Some(up.link.clone())
     }
 
     /// The link to a former process of a member, if that is another one now, elsewhere. One that came back to the same
@@ -150,16 +149,21 @@ impl Driver {
         );
     }
 
-    /// Closes the link to a peer if its way is lost, and there is one to another address of the peer.
+    /// Closes the link to a peer if its way is lost, and the other version of IP has one to the peer.
     ///
     /// Without one the cable is out, and the link goes on once it is in again.
     fn leave_lost_way(&mut self, now: Now, peer: &PeerId) {
-        let Some(link) = self.links.quiet(now, peer) else {
+        let Some(link) = self.links.look_at(now, peer) else {
             return;
         };
-        let transport = &self.parts.transport;
-        let others = || self.addrs_of(peer, None).into_iter();
-        if is_lost(link.local_ip(), link.remote()) && others().any(|addr| transport.has_way(addr)) {
+        if !is_lost(link.local_ip(), link.remote()) {
+            return;
+        }
+        let others = self.addrs_of(peer, None).into_iter();
+        if others
+            .filter(|addr| addr.is_ipv4() != link.remote().is_ipv4())
+            .any(|addr| self.parts.transport.has_way(addr))
+        {
             info!(peer = %peer.short(), addr = %link.remote(), "no way there any more; closing its link");
             link.close(Close::Silent);
         }
@@ -235,7 +239,7 @@ impl Driver {
     pub(super) fn handle_dialed(&mut self, now: Now, peer: PeerId, result: Result<(), String>) {
         self.links.dialing.remove(&peer);
         if let Err(error) = result
-            && !self.links.up.contains_key(&peer)
+            && self.links.open(&peer).is_none()
         {
             debug!(peer = %peer.short(), error, "no connection");
             self.links.waiting.remove(&peer);
@@ -257,7 +261,7 @@ impl Driver {
                 link,
                 since: now,
                 last_word: now,
-                last_look: (now, 0),
+                last_look: now,
                 generation,
             },
         );

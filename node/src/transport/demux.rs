@@ -67,11 +67,6 @@ impl Demux {
         }
     }
 
-    /// Whether IPv6 addresses can be written to.
-    pub(crate) fn is_ipv6(&self) -> bool {
-        self.is_ipv6
-    }
-
     /// Whether nothing may come from there or go there.
     pub(crate) fn shuns(&self, addr: SocketAddr) -> bool {
         self.private_only && !is_private(addr.ip().to_canonical())

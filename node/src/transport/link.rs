@@ -114,7 +114,7 @@ impl Link {
     }
 
     /// How many datagrams came.
-    pub fn datagrams_received(&self) -> u64 {
+    pub(crate) fn datagrams_received(&self) -> u64 {
         self.0.connection.stats().udp_rx.datagrams
     }
 

@@ -135,9 +135,13 @@ impl Links {
     }
 
     /// The newest packet of `peer` came from `addr`.
+    ///
+    /// Hosts with several addresses of one kind speak from any of them. That one speaks by the other version of IP than
+    /// its link's, where all packets go too, means that it has lost this one.
     pub(crate) fn heard(&self, peer: &PeerId, addr: SocketAddr) {
         if let Some(watched) = self.lock().get_mut(peer) {
-            watched.elsewhere = (watched.link.remote() != addr).then(|| Elsewhere {
+            let is_other = watched.link.remote().is_ipv4() != addr.is_ipv4();
+            watched.elsewhere = is_other.then(|| Elsewhere {
                 addr,
                 received: watched.link.datagrams_received(),
             });

@@ -31,7 +31,7 @@ mod tls;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -339,7 +339,8 @@ impl Transport {
 
     /// Whether this host knows a way to that address of another host.
     pub fn has_way(&self, to: SocketAddr) -> bool {
-        let speaks = to.is_ipv4() || self.0.demux.is_ipv6();
+        let local = self.0.local;
+        let speaks = to.is_ipv4() == local.is_ipv4() || local.ip() == Ipv6Addr::UNSPECIFIED;
         // Every host with containers has the same address for them.
         let is_other = |from: IpAddr| from != to.ip() || from.is_loopback();
         speaks && !self.0.demux.shuns(to) && socket::way(None, to).is_ok_and(is_other)

@@ -123,7 +123,7 @@ async fn a_peer_that_was_heard_elsewhere_since_its_link_fell_silent_may_come_ane
     alice.link_up().await;
     let back = bob.link_up().await;
     alice.transport.0.links.leave(&lost);
-    let elsewhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let elsewhere: SocketAddr = "[::1]:9".parse().unwrap();
     let links = &bob.transport.0.links;
     let found = loop {
         links.heard(&alice.me(), elsewhere);
@@ -144,7 +144,7 @@ async fn a_peer_that_was_heard_elsewhere_since_its_link_fell_silent_may_come_ane
 async fn a_word_on_the_link_says_that_its_peer_is_there() {
     let mut pair = pair().await;
     let (bob, alice) = (&pair.bob.transport, pair.alice.me());
-    bob.0.links.heard(&alice, "127.0.0.1:9".parse().unwrap());
+    bob.0.links.heard(&alice, "[::1]:9".parse().unwrap());
     pair.link.try_send(Bytes::from_static(b"here")).unwrap();
     assert_eq!(pair.bob.message().await, "here");
     assert_eq!(pair.bob.transport.elsewhere(&alice), None);
