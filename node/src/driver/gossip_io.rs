@@ -127,6 +127,11 @@ impl Driver {
         self.send_glance(&peer, Some(&member.addrs), GLANCE_ASKS);
     }
 
+    /// Lets a peer know where this node speaks from.
+    pub(super) fn show_itself(&self, peer: &PeerId) {
+        self.send_glance(peer, None, GLANCE_ANSWERS);
+    }
+
     fn send_glance(&self, peer: &PeerId, addrs: Option<&[SocketAddr]>, word: u8) {
         let mut packet = vec![word];
         packet.extend_from_slice(&self.gossip.glance());

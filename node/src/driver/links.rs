@@ -122,7 +122,7 @@ impl Driver {
         let bytes = Bytes::from(wire::encode(message));
         self.parts.stats.messages_sent.add(1);
         let fits = bytes.len() <= MAX_PACKET_MESSAGE_BYTES && !message.needs_link();
-        self.leave_lost_way(now, &to);
+        self.leave_lost_ways(now, &to);
         if let Some(link) = self.links.open(&to)
             // Whoever was heard elsewhere gets a packet, in both places.
             && !(fits && self.parts.transport.elsewhere(&to).is_some())
@@ -149,24 +149,32 @@ impl Driver {
         );
     }
 
-    /// Closes the link to a peer if its way is lost, and the other version of IP has one to the peer.
+    /// Sees now and then whether there is still a way for the link to a peer; if not, leaves all links that are like it.
     ///
-    /// Without one the cable is out, and the link goes on once it is in again.
-    fn leave_lost_way(&mut self, now: Now, peer: &PeerId) {
-        let Some(link) = self.links.look_at(now, peer) else {
-            return;
-        };
-        if !is_lost(link.local_ip(), link.remote()) {
+    /// What took one way took the others of its kind, and a peer that is not told goes on writing to where this host was.
+    fn leave_lost_ways(&mut self, now: Now, peer: &PeerId) {
+        let looked_at = self.links.look_at(now, peer);
+        if !looked_at.is_some_and(|link| self.is_astray(&link)) {
             return;
         }
-        let others = self.addrs_of(peer, None).into_iter();
-        if others
-            .filter(|addr| addr.is_ipv4() != link.remote().is_ipv4())
-            .any(|addr| self.parts.transport.has_way(addr))
-        {
-            info!(peer = %peer.short(), addr = %link.remote(), "no way there any more; closing its link");
+        let all: Vec<Link> = self.links.up.values().map(|up| up.link.clone()).collect();
+        for link in all.iter().filter(|link| self.is_astray(link)) {
+            info!(peer = %link.peer().short(), addr = %link.remote(), "no way there any more; closing its link");
             link.close(Close::Silent);
+            self.show_itself(&link.peer());
         }
+    }
+
+    /// Whether there is no way for a link, but one to its peer by the other version of IP.
+    ///
+    /// Without that the cable is out, and the link goes on once it is in again.
+    fn is_astray(&self, link: &Link) -> bool {
+        let others = || self.addrs_of(&link.peer(), None).into_iter();
+        !link.is_closed()
+            && is_lost(link.local_ip(), link.remote())
+            && others()
+                .filter(|addr| addr.is_ipv4() != link.remote().is_ipv4())
+                .any(|addr| self.parts.transport.has_way(addr))
     }
 
     /// Sends a sealed packet to wherever the peer was last heard, else to where it says it is.
