@@ -320,7 +320,7 @@ impl Session {
     pub(crate) fn set_meta(&mut self, cx: &mut Context<'_>, meta: Meta) {
         let known = self.meta.as_ref().map(|old| old.version);
         if known == Some(meta.version) {
-            self.learn_length(cx, meta.layout.length());
+            self.hear_length(cx, meta.layout.length());
             return;
         }
         self.meta = Some(meta);
@@ -348,20 +348,28 @@ impl Session {
             .collect()
     }
 
-    /// A neighbour tells the length of a stream: what lies here or was signed beyond it makes it none.
+    /// Somebody tells the length of a stream: what lies here or was signed beyond it makes it none.
     pub(crate) fn hear_length(&mut self, cx: &mut Context<'_>, length: Option<u64>) {
-        let (Some(meta), Some(bytes)) = (&self.meta, length) else {
-            return;
+        if length.is_some_and(|bytes| !self.goes_beyond(bytes)) {
+            self.learn_length(cx, length);
+        }
+    }
+
+    /// Whether anything of a stream lies here or was signed beyond so many bytes.
+    pub(crate) fn goes_beyond(&self, bytes: u64) -> bool {
+        let Some(meta) = self
+            .meta
+            .as_ref()
+            .filter(|meta| meta.layout.length().is_none())
+        else {
+            return false;
         };
         let ended = meta.layout.ended_at(bytes);
         if !ended.is_sound() {
-            return;
+            return false;
         }
         let within = BlockSet::all(ended.blocks().unwrap_or(0));
-        let known = [&self.have, self.ledger.known()];
-        if known.iter().all(|known| !known.has_beyond(&within)) {
-            self.learn_length(cx, length);
-        }
+        self.have.has_beyond(&within) || self.ledger.known().has_beyond(&within)
     }
 
     /// A stream's end told its length: one that the cut cannot have is none.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Task;
+use super::versions::MAX_RESTARTS;
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex};
@@ -266,7 +267,22 @@ impl Task {
         let purpose = read.purpose;
         let meta = read.meta.clone();
         let version = meta.as_ref().map(|meta| meta.version);
+        let ends_early = |bytes| version == self.version() && self.session.goes_beyond(bytes);
         match end {
+            Ok(Some(bytes)) if ends_early(bytes) => {
+                // An answer of unknown length that breaks off need not look like one.
+                let failure = SourceFailure::Transient {
+                    what: "the source's answer ended before what was read of it elsewhere"
+                        .to_owned(),
+                };
+                self.end_read(cx, lease, Some(LeaseEnd::Failed(failure.clone())));
+                self.restarts += 1;
+                if self.restarts > MAX_RESTARTS {
+                    self.fail(cx, TaskFailure::KeepsChanging);
+                } else {
+                    self.read_failed(cx, purpose, failure);
+                }
+            }
             Ok(length) => {
                 if let Some(meta) = meta.filter(|_| version != self.version()) {
                     // The source has the version that the cluster holds, and not the one that lies here.

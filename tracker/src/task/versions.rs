@@ -14,7 +14,7 @@ use crate::output::{Output, TaskEvent, TaskFailure};
 use crate::reads::Purpose;
 
 /// Times that a source may change under one download.
-const MAX_RESTARTS: u32 = 3;
+pub(super) const MAX_RESTARTS: u32 = 3;
 
 impl Task {
     pub(super) fn version(&self) -> Option<VersionId> {
