@@ -115,3 +115,52 @@ fn a_reader_that_signs_a_wrong_digest_is_caught_before_a_file_is_complete() {
         cluster.nodes()[0].json("peers")
     );
 }
+
+#[test]
+fn who_is_shut_out_by_every_holder_has_its_files_all_the_same() {
+    let Some(_turn) = take_turn(&["nginx"]) else {
+        return;
+    };
+    let lab = Lab::new(4, Shape::Mbit(100), Shape::Mbit(100));
+    let origin = Origin::start(lab.source());
+    let cluster = cluster_with_liar(&lab, 3, "flip-relay");
+    let [_, holder, _, liar] = cluster.nodes() else {
+        unreachable!("four were made")
+    };
+    let content = noise(82, 2_000_000);
+    origin.publish("bait", &content);
+    let bait = origin.url("bait");
+    for node in [liar, holder] {
+        expect_right(
+            node,
+            &node.get(&bait, &output(node)).run(),
+            &sha256(&content),
+        );
+    }
+    assert!(isolates(holder, &liar.peer_id()));
+    // Of so many files some have their home with a host that has nothing against the liar: it holds none of them, and
+    // knows that somebody does.
+    let files: Vec<(String, Vec<u8>)> = (0..8)
+        .map(|number| {
+            let bytes = if number < 7 { 300_000 } else { 12_000_000 };
+            (format!("file-{number}"), noise(number, bytes))
+        })
+        .collect();
+    for (name, content) in &files {
+        origin.publish(name, content);
+        let got = output(holder);
+        let done = holder.get(&origin.url(name), &got).run();
+        expect_right(holder, &done, &sha256(content));
+    }
+    let place = |name: &str| liar.host().dir().join(name);
+    let all = run_all(
+        files
+            .iter()
+            .map(|(name, _)| liar.get_with(&origin.url(name), &place(name), &["--timeout", "30s"]))
+            .collect(),
+    );
+    for ((name, content), done) in files.iter().zip(&all) {
+        assert_eq!(done.code, Some(0), "{done:#?}");
+        assert_eq!(sha256_of(&place(name)), Some(sha256(content)));
+    }
+}

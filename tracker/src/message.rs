@@ -121,7 +121,8 @@ pub enum Outcome {
         lease: Option<Lease>,
         /// Whether to announce the task by gossip.
         announce: bool,
-        /// How many leases on the source are out: a reader leaves that much of its link to its own.
+        /// How many leases on the source are out, at least one as long as something that is wanted here is unread: a
+        /// reader leaves that much of its link to its own.
         readers: u32,
     },
     /// Another node is the home now.

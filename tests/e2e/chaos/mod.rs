@@ -228,6 +228,9 @@ fn judge(world: &World<'_>, fared: &[Fared]) {
         peak >> 20,
         lock(&world.troubles).summary(),
     );
+    for wrong in &wrongs {
+        eprintln!("wrong: {}", wrong.lines().next().unwrap_or_default());
+    }
     assert!(wrongs.is_empty(), "{wrongs:#?}");
     assert!(sum(|one| one.whole) > 20, "too few to tell");
     // In twenty seconds two deaths of a file's only holder are most of what was read.

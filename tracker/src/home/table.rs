@@ -239,16 +239,17 @@ impl Table {
         lease: Option<crate::message::Lease>,
         peers: Vec<PeerRef>,
     ) {
-        let announce = self
-            .registrants
-            .get(&to)
-            .is_some_and(|known| known.announces);
+        let known = self.registrants.get(&to);
+        let announce = known.is_some_and(|known| known.announces);
+        // What is unread will be read, be it after a pause that the source asked for.
+        let will_be_read = known.is_some_and(|known| self.leases.has_unread_for(known));
+        let readers = self.leases.readers().max(usize::from(will_be_read));
         let outcome = Outcome::Welcome {
             peers,
             meta: self.leases.current_meta(),
             lease,
             announce,
-            readers: u32::try_from(self.leases.readers()).unwrap_or(u32::MAX),
+            readers: u32::try_from(readers).unwrap_or(u32::MAX),
         };
         self.tell(cx, to, request, outcome);
     }

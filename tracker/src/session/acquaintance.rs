@@ -13,6 +13,8 @@ use crate::output::Output;
 
 /// Batches that are told unasked with a hello; who lacks more of them asks.
 const FEW_BATCHES: usize = 2;
+/// Peers without a link that are remembered as such.
+const MAX_UNREACHED: usize = 4 * MAX_NEIGHBOURS;
 
 impl Session {
     /// Gets acquainted with peers that a home or gossip named.
@@ -39,7 +41,19 @@ impl Session {
         self.arm_tick(cx.now);
     }
 
+    /// Whether a link to a peer was tried and did not come about.
+    pub(crate) fn misses(&self, peer: &PeerId) -> bool {
+        self.unreached.contains(peer)
+    }
+
+    /// Whether a peer has said what it holds.
+    pub(crate) fn knows(&self, peer: &PeerId) -> bool {
+        let known = self.peers.get(peer);
+        known.is_some_and(|known| known.state == Acquaintance::Known)
+    }
+
     pub(crate) fn link_up(&mut self, cx: &mut Context<'_>, peer: PeerId) {
+        self.unreached.remove(&peer);
         if self
             .peers
             .get(&peer)
@@ -66,6 +80,9 @@ impl Session {
         let Some(lost) = self.peers.remove(peer) else {
             return;
         };
+        if lost.state == Acquaintance::Dialling && self.unreached.len() < MAX_UNREACHED {
+            self.unreached.insert(*peer);
+        }
         self.counts.down(&lost.have);
         self.short = true;
         self.forget_asked_digests(cx.now);

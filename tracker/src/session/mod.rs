@@ -13,7 +13,7 @@ mod neighbour;
 mod news;
 mod upload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::ops::Range;
 use std::time::Duration;
@@ -74,6 +74,8 @@ pub(crate) struct Session {
     began: Now,
     pub(crate) last_gain: Now,
     peers: BTreeMap<PeerId, Neighbour>,
+    /// Whom the last dial did not reach.
+    unreached: BTreeSet<PeerId>,
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
     /// The keys of `wanted`.
     out: BlockSet,
@@ -114,6 +116,7 @@ impl Session {
             began: now,
             last_gain: now,
             peers: BTreeMap::new(),
+            unreached: BTreeSet::new(),
             wanted: BTreeMap::new(),
             out: BlockSet::new(),
             front: (BlockIndex(0), now),
@@ -293,6 +296,7 @@ impl Session {
             self.wants = true;
             self.began = cx.now;
             self.last_gain = cx.now;
+            self.unreached.clear();
             self.front.1 = front_due(cx);
             // What neighbours told while nothing was wanted was not asked about.
             self.ask_digests_at(cx.now);

@@ -7,7 +7,6 @@ use dfnode_gossip::PeerId;
 use super::Task;
 use crate::context::Context;
 use crate::holds::Holds;
-use crate::ids::BlockIndex;
 use crate::message::{
     Border, Extent, Lease, LeaseEnd, LeaseReport, Message, Outcome, Register, Registered,
 };
@@ -18,8 +17,6 @@ use crate::registration::Step;
 
 /// Reads of its own that a node may have under way for one task.
 const MAX_READS: usize = 8;
-/// A node without a fresh block for this long, whose only known holders it has isolated, reads by itself.
-const CORNERED_AFTER: Duration = Duration::from_secs(1);
 
 impl Task {
     pub(super) fn ask_if_due(&mut self, cx: &mut Context<'_>, interested: usize) -> Option<Step> {
@@ -190,7 +187,7 @@ impl Task {
         lease: Option<Lease>,
         peers: &[crate::message::PeerRef],
     ) {
-        let idle = lease.is_none();
+        let (idle, is_known) = (lease.is_none(), meta.is_some());
         if let Some(meta) = meta {
             // To who wants it the home names a version only while it holds it to be current.
             self.adopt_meta(cx, meta);
@@ -225,42 +222,10 @@ impl Task {
         }
         if self.wish.is_some() {
             self.session.meet(cx, peers);
-            self.read_if_cornered(cx, peers);
+            if is_known {
+                self.read_if_cornered(cx, peers);
+            }
         }
-    }
-
-    /// Reads a piece without a lease when the only holders that the home knows are isolated here.
-    ///
-    /// The home goes by what they say and leases nothing; without this, a liar that holds everything could
-    /// hold up whoever caught it.
-    fn read_if_cornered(&mut self, cx: &mut Context<'_>, peers: &[crate::message::PeerRef]) {
-        let is_cornered = !peers.is_empty()
-            && peers.iter().all(|named| cx.is_isolated(&named.peer))
-            && self.reads.is_empty()
-            && self.may_read()
-            && cx.now.saturating_since(self.session.last_gain) >= CORNERED_AFTER;
-        let Some(meta) = self
-            .session
-            .meta
-            .clone()
-            .filter(|meta| is_cornered && !meta.single)
-        else {
-            return;
-        };
-        let mut needless = self.session.have.clone();
-        needless.unite(&self.session.outside);
-        let first = needless.first_absent(0);
-        let piece = meta.layout.blocks_of(meta.layout.piece_of(first));
-        let held = (first.0..piece.end).find(|index| needless.contains(BlockIndex(*index)));
-        let run = first.0..held.unwrap_or(piece.end);
-        if run.is_empty() {
-            return;
-        }
-        let lease = Lease {
-            id: cx.chance.next() | 1,
-            extent: Extent::Blocks { meta, run },
-        };
-        self.begin_read(cx, &lease, Purpose::Cornered);
     }
 
     fn decline_lease(&self, cx: &mut Context<'_>, home: PeerId, lease: u64) {

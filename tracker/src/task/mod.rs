@@ -147,6 +147,7 @@ impl Task {
         self.session.want_part(wish.part, self.wish.is_none());
         if !waited {
             self.session.last_gain = cx.now;
+            self.wait_for_help();
         }
         let merged = self.wish.map_or(wish, |old| Wish {
             part: wish.part,
@@ -278,6 +279,7 @@ impl Task {
                     block,
                     origin,
                 });
+                self.wait_for_help();
                 self.tell_progress(cx);
                 self.finish_if_done(cx);
             }

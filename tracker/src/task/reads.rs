@@ -25,6 +25,9 @@ impl Task {
         } else {
             lease.clone()
         };
+        if purpose == Purpose::Leased {
+            self.wait_for_help();
+        }
         let read = Read::new(lease.clone(), purpose, cx.now);
         let nothing_left = matches!(&lease.extent, Extent::Blocks { run, .. } if run.is_empty());
         let id = lease.id;
@@ -316,7 +319,8 @@ impl Task {
                     self.registration.hurry(cx.now);
                 }
             }
-            Purpose::Leased | Purpose::Cornered => {}
+            Purpose::Cornered => self.was_left_alone(),
+            Purpose::Leased => {}
         }
         self.finish_if_done(cx);
     }
@@ -333,15 +337,16 @@ impl Task {
             // The caller itself is refused, whatever others may read.
             SourceFailure::Refused { .. } => true,
             SourceFailure::Changed => false,
-            SourceFailure::NotFound
-            | SourceFailure::Final { .. }
-            | SourceFailure::Busy { .. }
-            | SourceFailure::Transient { .. } => {
+            // Nobody whom this node deals with has it either.
+            SourceFailure::NotFound | SourceFailure::Final { .. } => purpose != Purpose::Leased,
+            SourceFailure::Busy { .. } | SourceFailure::Transient { .. } => {
                 !matches!(purpose, Purpose::Leased | Purpose::Cornered)
             }
         };
         if fatal {
             self.fail(cx, TaskFailure::Source(failure));
+        } else if purpose == Purpose::Cornered {
+            self.leave_alone(cx, &failure);
         }
     }
 

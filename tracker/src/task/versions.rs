@@ -107,6 +107,7 @@ impl Task {
                     lease,
                 });
             }
+            self.wait_for_help();
             self.session.restart(cx);
             self.dispute = Dispute::default();
             self.current = false;

@@ -175,6 +175,12 @@ impl Cluster {
         self.settle();
     }
 
+    /// Whether a node has nothing to do with another.
+    fn shuts_out(&self, node: usize, other: usize) -> bool {
+        let isolated = self.nodes[node].isolated();
+        isolated.contains_key(&self.members[other].peer)
+    }
+
     fn drain(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].poll_output() {
             match output {
@@ -184,7 +190,8 @@ impl Cluster {
                     self.waiting.push_back((node, to, message));
                 }
                 Output::Connect { peer } => {
-                    let state = if self.dead.contains(&self.number(&peer.peer)) {
+                    let other = self.number(&peer.peer);
+                    let state = if self.dead.contains(&other) || self.shuts_out(other, node) {
                         LinkState::Down
                     } else {
                         LinkState::Up
@@ -217,7 +224,7 @@ impl Cluster {
             self.drain(node);
         }
         while let Some((from, to, message)) = self.waiting.pop_front() {
-            if self.dead.contains(&from) || self.dead.contains(&to) {
+            if self.dead.contains(&from) || self.dead.contains(&to) || self.shuts_out(to, from) {
                 continue;
             }
             let peer = self.members[from].peer;
@@ -314,30 +321,30 @@ impl Cluster {
     pub(super) fn read_all(&mut self) {
         let mut answered = 0;
         loop {
-            self.pass(Duration::from_millis(600));
+            self.pass(Duration::from_millis(1800));
             let reads = self.reads().split_off(answered);
             if reads.is_empty() {
                 break;
             }
             answered += reads.len();
             for (_, node, lease) in reads {
-                let Extent::Blocks { run, .. } = lease.extent else {
-                    continue;
-                };
-                for block in run {
-                    let digest = bytes(block);
-                    self.nodes[node].handle_source_block(
-                        self.now,
-                        &task(),
-                        lease.id,
-                        BlockIndex(block),
-                        digest,
-                    );
-                }
-                self.nodes[node].handle_source_end(self.now, &task(), lease.id, Ok(None));
-                self.settle();
+                self.give(node, &lease);
             }
         }
+    }
+
+    /// The source gives a node all that a lease is about.
+    pub(super) fn give(&mut self, node: usize, lease: &Lease) {
+        let Extent::Blocks { run, .. } = &lease.extent else {
+            return;
+        };
+        for block in run.clone() {
+            let (now, digest) = (self.now, bytes(block));
+            let block = BlockIndex(block);
+            self.nodes[node].handle_source_block(now, &task(), lease.id, block, digest);
+        }
+        self.nodes[node].handle_source_end(self.now, &task(), lease.id, Ok(None));
+        self.settle();
     }
 
     /// The newest block that `from` was to send `to` gets there. `false` if none is under way.
