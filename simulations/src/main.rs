@@ -6,11 +6,11 @@
 )]
 
 mod command;
-
-use std::alloc::System;
+mod large_pages;
 
 use cap::Cap;
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 
 use crate::command::day::ADay;
 use crate::command::flash_crowd::FlashCrowd;
@@ -19,7 +19,7 @@ use crate::command::sweep::{Run, Sweep};
 
 /// Counts the heap: whether a day's memory returns to its start is a figure of the report.
 #[global_allocator]
-static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+static HEAP: Cap<MiMalloc> = Cap::new(MiMalloc, usize::MAX);
 
 #[derive(Parser)]
 #[command(
@@ -45,7 +45,9 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
+    let args = Args::parse();
+    large_pages::ask_for();
+    match args.command {
         Command::FlashCrowd(command) => command.run(),
         Command::Growth(command) => command.run(),
         Command::Day(command) => command.run(|| HEAP.allocated()),

@@ -14,7 +14,7 @@ mod source;
 mod transfers;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes as Packet;
@@ -117,7 +117,8 @@ struct World {
     now: u64,
     agenda: Agenda<Happening>,
     nodes: Vec<SimNode>,
-    index: BTreeMap<PeerId, usize>,
+    /// Who is who: asked for each message, so hashed.
+    index: HashMap<PeerId, usize>,
     links: Links,
     cargo: BTreeMap<FlowId, Cargo>,
     source_host: usize,
@@ -192,7 +193,7 @@ impl World {
             now: 0,
             agenda: Agenda::default(),
             nodes: Vec::new(),
-            index: BTreeMap::new(),
+            index: HashMap::new(),
             links: Links::default(),
             cargo: BTreeMap::new(),
             source_host: 0,
@@ -232,6 +233,10 @@ impl World {
             world.add_node(node, host);
         }
         world.source_host = world.links.add_host(source, source);
+        if let Some(bits) = world.scenario.machine_bits_per_sec {
+            #[expect(clippy::cast_precision_loss, reason = "rates far below 2^53")]
+            world.links.share_machine(bits as f64 / 8.0);
+        }
         world.deal_out();
         world
     }
