@@ -1,6 +1,7 @@
 //! Links that share fairly: max-min, found by passing changes on from port to port.
 //!
-//! A transfer crosses a port of its sender and one of its receiver, and between zones the trunks of both. Each port has a
+//! A transfer crosses a port of its sender and one of its receiver, between zones the trunks of both, and where all hosts
+//! share a machine, that of its processors. Each port has a
 //! *level*: the rate that it would give a transfer which nothing else holds back. A transfer runs at the lowest level on its
 //! way. When one begins or ends, the levels of its ports are found anew, and those of the ports that this changes something
 //! for, and so on until the changes are slight: local, and near the true max-min rates.
@@ -31,8 +32,9 @@ struct PortState {
 #[derive(Debug)]
 struct Flow {
     id: FlowId,
-    /// Its way: up from its sender, out of one zone and into the other if they differ, and down to its receiver.
-    ports: [Port; 4],
+    /// Its way: up from its sender, out of one zone and into the other if they differ, through the machine that all share,
+    /// and down to its receiver.
+    ports: [Port; 5],
     hops: usize,
     bytes: f64,
     left: f64,
@@ -92,6 +94,8 @@ pub(crate) struct Links {
     hosts: Vec<HostPorts>,
     /// Out of each zone, and into it.
     trunks: Vec<[Port; 2]>,
+    /// What everything runs through, if all hosts share a machine.
+    machine: Option<Port>,
     flows: Vec<Option<Flow>>,
     free: Vec<u32>,
     next: u32,
@@ -125,6 +129,11 @@ impl Links {
         self.trunks.len() - 1
     }
 
+    /// Lets everything run through one machine, which carries so much in all.
+    pub(crate) fn share_machine(&mut self, bytes_per_sec: f64) {
+        self.machine = Some(self.add_port(bytes_per_sec));
+    }
+
     /// Puts a host into a zone, before anything runs.
     pub(crate) fn settle_in(&mut self, host: Host, zone: ZoneIndex) {
         self.hosts[host].zone = Some(zone);
@@ -135,9 +144,9 @@ impl Links {
     }
 
     /// The ports that a transfer crosses, and how many these are.
-    fn way(&self, from: Host, to: Host) -> ([Port; 4], usize) {
+    fn way(&self, from: Host, to: Host) -> ([Port; 5], usize) {
         let (from, to) = (&self.hosts[from], &self.hosts[to]);
-        let mut way = [from.ports[0]; 4];
+        let mut way = [from.ports[0]; 5];
         let mut hops = 1;
         if from.zone != to.zone {
             let out = from.zone.map(|zone| self.trunks[zone][0]);
@@ -146,6 +155,10 @@ impl Links {
                 way[hops] = port;
                 hops += 1;
             }
+        }
+        if let Some(machine) = self.machine {
+            way[hops] = machine;
+            hops += 1;
         }
         way[hops] = to.ports[1];
         (way, hops + 1)
@@ -376,6 +389,21 @@ mod tests {
         let hosts = [(90.0, 90.0); 4];
         let found = rates(&hosts, &[(0, 3), (1, 3), (2, 3)]);
         assert!(near(&found, &[30.0, 30.0, 30.0]), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_shared_machine_carries_is_shared_alike() {
+        let mut links = Links::default();
+        for _ in 0..4 {
+            links.add_host(100.0, 100.0);
+        }
+        links.share_machine(120.0);
+        let mut changed = Vec::new();
+        for (from, to) in [(0, 1), (1, 2), (2, 3)] {
+            links.start(0, from, to, 1_000_000, &mut changed);
+        }
+        let found: Vec<f64> = links.flows.iter().flatten().map(|flow| flow.rate).collect();
+        assert!(near(&found, &[40.0, 40.0, 40.0]), "{found:?}");
     }
 
     #[test]

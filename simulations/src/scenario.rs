@@ -151,6 +151,8 @@ pub struct Scenario {
     pub host_bits_per_sec: u64,
     /// Bits per second of the source.
     pub source_bits_per_sec: u64,
+    /// Bits per second that all hosts and the source get through together, if they share one machine's processors.
+    pub machine_bits_per_sec: Option<u64>,
     /// What kind of source it is.
     pub source: SourceKind,
     /// The zones that hosts are in, if there is more than one place.
@@ -188,6 +190,7 @@ impl Default for Scenario {
             file_bytes: 100_000_000,
             host_bits_per_sec: 100_000_000,
             source_bits_per_sec: 100_000_000,
+            machine_bits_per_sec: None,
             source: SourceKind::default(),
             zones: None,
             spread: Duration::from_millis(10),

@@ -87,6 +87,9 @@ pub(crate) struct FlashCrowd {
     /// Print the messages of each kind.
     #[arg(long)]
     traffic: bool,
+    /// Print what homes and readers of the source say and do.
+    #[arg(long)]
+    log: bool,
     /// Draw pictures into this folder, as SVG and PNG: when the hosts finished, and how the blocks spread.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -177,6 +180,7 @@ impl FlashCrowd {
             spread: self.spread,
             membership,
             gossip_loss: self.gossip_loss,
+            log: self.log,
             moments: self.plot.is_some(),
             faults: self.faults(),
             ..crowd

@@ -24,6 +24,10 @@ pub(super) struct Setting {
     /// Link of the source, Mbit/s.
     #[arg(long, default_value_t = 4000)]
     source_mbit: u64,
+    /// What all hosts get through together, Mbit/s, as in a lab whose processors they share; as much as they like if not
+    /// given. The bound does not know of it.
+    #[arg(long)]
+    machine_mbit: Option<u64>,
     /// Delay between any two hosts, one way.
     #[arg(long, default_value = "250us", value_parser = humantime::parse_duration)]
     latency: Duration,
@@ -74,6 +78,7 @@ impl Setting {
             file_bytes: self.file,
             host_bits_per_sec: self.host_mbit * 1_000_000,
             source_bits_per_sec: self.source_mbit * 1_000_000,
+            machine_bits_per_sec: self.machine_mbit.map(|mbit| mbit * 1_000_000),
             spread: Duration::ZERO,
             latency: self.latency,
             first_byte: self.first_byte,
