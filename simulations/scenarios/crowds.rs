@@ -14,6 +14,7 @@ cases! {
     starts_within_a_minute_take_one_copy => "spread-60s",
     a_file_of_one_block_is_read_once => "one-block",
     a_file_of_one_piece_is_read_once => "one-piece",
+    a_small_file_is_there_at_once_for_all_who_start_together => "one-piece-at-once",
     an_empty_file_is_complete_at_once => "empty",
     ten_nodes_come_near_the_bound => "crowd-10",
     a_hundred_nodes_come_near_the_bound => "crowd-100",

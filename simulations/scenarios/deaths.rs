@@ -28,6 +28,8 @@ cases! {
     two_halves_are_cut_off_for_a_while => "halves-cut-off",
     a_tenth_of_a_hundred_dies_at_half_time => "crash-10-of-100",
     half_of_a_hundred_die_at_half_time => "crash-50-of-100",
+    half_of_a_thousand_die_at_half_time => "crash-50",
+    the_source_of_a_thousand_vanishes_when_all_is_on_two => "source-gone",
     a_tenth_of_a_hundred_dies_while_the_source_is_read => "crash-while-read-of-100",
 }
 

@@ -191,6 +191,11 @@ fn small_crowds() -> Vec<Case> {
         spread: Duration::from_secs(seconds),
         ..fast(crowd(20, SMALL, Vec::new()))
     };
+    let at_once = Scenario {
+        spread: Duration::ZERO,
+        file_bytes: 1_000_000,
+        ..usual(30, Vec::new())
+    };
     vec![
         Case::new("lone", ONE_COPY, crowd(1, SMALL, Vec::new())).within(1.05),
         Case::new("two", ONE_COPY, crowd(2, SMALL, Vec::new())).within(1.15),
@@ -211,6 +216,8 @@ fn small_crowds() -> Vec<Case> {
         Case::new("spread-60s", ONE_COPY, spread(60)).within(1.2),
         Case::new("one-block", ONE_COPY, crowd(30, 10_000, Vec::new())).in_seconds(0.5),
         Case::new("one-piece", ONE_COPY, crowd(30, 3_000_000, Vec::new())),
+        // Whoever comes while the home still asks its ranks is told nothing twice: it took half a second.
+        Case::new("one-piece-at-once", ONE_COPY, at_once).in_seconds(0.3),
         Case::new("empty", 0.0, crowd(5, 0, Vec::new())).in_seconds(0.5),
     ]
 }

@@ -37,8 +37,13 @@ impl Chance {
 
     /// One of several, each alike.
     pub(crate) fn choose<T: Copy>(&mut self, among: &[T]) -> Option<T> {
+        among.get(self.place(among)?).copied()
+    }
+
+    /// Where one of several stands, each alike.
+    pub(crate) fn place<T>(&mut self, among: &[T]) -> Option<usize> {
         let at = usize::try_from(self.below(among.len() as u64)).ok()?;
-        among.get(at).copied()
+        (at < among.len()).then_some(at)
     }
 }
 

@@ -50,7 +50,7 @@ pub enum Message {
     Want(Want),
     /// The receiver of an offer has no use for it now.
     Decline(Decline),
-    /// Who declined as `Full` has room again.
+    /// Who declined an offer has use for one now.
     Room(TaskId),
     /// The asker no longer needs the block that it wanted.
     Cancel(Cancel),
@@ -368,7 +368,7 @@ pub struct Decline {
 /// Why an offer is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeclineReason {
-    /// The offerer has nothing that is still to be asked for.
+    /// The offerer has nothing that is to be asked for now; [`Message::Room`] follows if that changes.
     Nothing,
     /// As many blocks as may be inbound are inbound; [`Message::Room`] follows.
     Full,

@@ -35,9 +35,14 @@ impl Places {
         self.max
     }
 
+    /// What a task has taken.
+    pub(crate) fn of(&self, task: &TaskId) -> usize {
+        self.by_task.get(task).copied().unwrap_or_default()
+    }
+
     /// How many more transfers `task` may start: its equal share of the places, as far as others left them.
     pub(crate) fn free(&self, task: &TaskId) -> usize {
-        let own = self.by_task.get(task).copied().unwrap_or_default();
+        let own = self.of(task);
         if own == 0 && self.taken >= self.max {
             return usize::from(self.taken < self.max * CROWD);
         }

@@ -84,6 +84,7 @@ impl Session {
             self.unreached.insert(*peer);
         }
         self.counts.down(&lost.have);
+        self.survey(cx.now);
         self.short = true;
         self.forget_asked_digests(cx.now);
         cx.slots.uploads.give_back(&self.task, lost.uploads.len());
@@ -187,6 +188,8 @@ impl Session {
             self.set_have(from, have);
         }
         self.arm_tick(now);
+        self.survey(now);
+        self.make_room(cx);
         self.offer(cx);
         true
     }

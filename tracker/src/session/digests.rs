@@ -6,12 +6,11 @@
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::neighbour::Declined;
 use super::{PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ledger::{BadBatch, BatchIndex};
-use crate::message::{AskDigests, Batches, Message, SignedBatch};
+use crate::message::{AskDigests, Batches, DeclineReason, Message, SignedBatch};
 use crate::output::{BlameReason, Output};
 use crate::wire::{MAX_ASKED_RUNS, MAX_BATCHES};
 
@@ -34,6 +33,7 @@ impl Session {
             return Ok(());
         };
         let (task, blocks) = (self.task, self.blocks());
+        let mut is_news = false;
         for batch in batches {
             if batch.version != version || cx.signs_falsely(&batch.signer) {
                 continue;
@@ -42,6 +42,7 @@ impl Session {
             match self.ledger.add((&task, &version), blocks, batch, cx.verify) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
+                    is_news = true;
                     if let Some(known) = self.peers.get_mut(&from) {
                         known.batches.insert(index);
                     }
@@ -55,6 +56,9 @@ impl Session {
                 Err(BadBatch::Contradiction) => cx.blame(signer, BlameReason::FalseDigest),
                 Err(bad @ (BadBatch::Misplaced | BadBatch::Signature)) => return Err(bad),
             }
+        }
+        if is_news {
+            self.make_room(cx);
         }
         Ok(())
     }
@@ -146,7 +150,7 @@ impl Session {
         }
         // It could ask for nothing as long as it did not know what to expect.
         if let Some(known) = self.peers.get_mut(&from)
-            && matches!(known.declined, Some(Declined::Nothing { .. }))
+            && matches!(known.declined, Some((DeclineReason::Nothing, _)))
         {
             known.declined = None;
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::counts::RARE;
-use super::{FLOW_PATIENCE, Session};
+use super::neighbour::Neighbour;
+use super::{FLOW_PATIENCE, Session, TICK};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, DigestTag, VersionId};
@@ -63,7 +64,17 @@ impl Session {
             })
         };
         let current = self.meta.as_ref().map(|meta| meta.version) == Some(offer.version);
-        if !current || !self.wants || !self.peers.contains_key(&from) {
+        let Some(known) = self.peers.get_mut(&from) else {
+            cx.send(from, decline(DeclineReason::Nothing));
+            return;
+        };
+        known.owed_room = false;
+        known.called = None;
+        if !current || !self.wants {
+            // It may want something in a moment: as soon as it knows that its callers may have it.
+            if let Some(known) = self.peers.get_mut(&from) {
+                known.owed_room = true;
+            }
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         }
@@ -80,6 +91,9 @@ impl Session {
         let Some((block, digest)) =
             picked.and_then(|block| Some((block, self.ledger.digest(block)?)))
         else {
+            if let Some(known) = self.peers.get_mut(&from) {
+                known.owed_room = true;
+            }
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         };
@@ -399,6 +413,9 @@ impl Session {
     fn free_places(&self, cx: &Context<'_>) -> usize {
         let out = self.out.len() as usize;
         let free = cx.slots.downloads.free(&self.task);
+        if free == 0 {
+            return 0;
+        }
         let free = free.min(self.width().saturating_sub(out));
         if self.reading.is_empty() {
             return free;
@@ -407,23 +424,66 @@ impl Session {
         free.min(beside.saturating_sub(out))
     }
 
-    /// Tells neighbours whose offers were declined as full that there is room, one for each free place.
+    /// Tells neighbours whose offers were declined that there is use for one now: one for each free place, and no more
+    /// than there are blocks to ask for.
     pub(crate) fn make_room(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..self.free_places(cx) {
-            let owed: Vec<PeerId> = self
-                .peers
-                .iter()
-                .filter(|(_, peer)| peer.owed_room && peer.is_partner())
-                .filter(|(_, peer)| !peer.far || self.places_across() > 0)
-                .map(|(id, _)| *id)
-                .collect();
-            let Some(peer) = cx.chance.choose(&owed) else {
-                return;
+        if !self.wants || !self.peers.values().any(|peer| peer.owed_room) {
+            return;
+        }
+        // Who was called offers within the time that an answer takes here, or has no slot at the moment.
+        let (now, patience) = (cx.now, self.answer.min(TICK));
+        let is_called = |peer: &&Neighbour| {
+            let called = peer.called;
+            called.is_some_and(|at| now.saturating_since(at) < patience)
+        };
+        let called = self.peers.values().filter(is_called).count();
+        let places = self.free_places(cx).saturating_sub(called);
+        if places == 0 {
+            return;
+        }
+        let far_called = self.peers.values().filter(|peer| peer.far);
+        let mut across = self
+            .places_across()
+            .saturating_sub(far_called.filter(is_called).count());
+        let known = self.ledger.known();
+        let busy = [&self.have, &self.out, &self.reading, &self.outside];
+        let free = known.sieve([], busy).take(places + called).count();
+        let mut blocks = free.saturating_sub(called);
+        let mut owed: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.owed_room && peer.is_partner())
+            .map(|(id, _)| *id)
+            .collect();
+        let mut calls = Vec::new();
+        while calls.len() < places
+            && let Some(at) = cx.chance.place(&owed)
+        {
+            let id = owed.swap_remove(at);
+            let Some(peer) = self.peers.get(&id) else {
+                continue;
             };
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.owed_room = false;
+            if peer.far {
+                if across > 0 && blocks > 0 && self.pick_across(cx, &peer.have).is_some() {
+                    across -= 1;
+                    blocks -= 1;
+                    calls.push(id);
+                }
+            } else if peer.have.sieve([known], busy).next().is_some() {
+                if blocks > 0 {
+                    blocks -= 1;
+                    calls.push(id);
+                }
+            } else if self.pick_again(now, &peer.have, &id).is_some() {
+                calls.push(id);
             }
-            cx.send(peer, Message::Room(self.task));
+        }
+        for id in calls {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.owed_room = false;
+                peer.called = Some(now);
+            }
+            cx.send(id, Message::Room(self.task));
         }
     }
 

@@ -74,6 +74,10 @@ pub(crate) struct Session {
     began: Now,
     pub(crate) last_gain: Now,
     peers: BTreeMap<PeerId, Neighbour>,
+    /// How many partners there were at most since somebody of them or this node began to want blocks.
+    partners: usize,
+    /// The best rate of a neighbour or this node when partners were last counted, in blocks a second.
+    fastest: f64,
     /// Whom the last dial did not reach.
     unreached: BTreeSet<PeerId>,
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
@@ -116,6 +120,8 @@ impl Session {
             began: now,
             last_gain: now,
             peers: BTreeMap::new(),
+            partners: 0,
+            fastest: 1.0,
             unreached: BTreeSet::new(),
             wanted: BTreeMap::new(),
             out: BlockSet::new(),
@@ -296,6 +302,8 @@ impl Session {
             self.wants = true;
             self.began = cx.now;
             self.last_gain = cx.now;
+            self.partners = 0;
+            self.survey(cx.now);
             self.unreached.clear();
             self.front.1 = front_due(cx);
             // What neighbours told while nothing was wanted was not asked about.
@@ -304,6 +312,7 @@ impl Session {
                 // Neighbours from the time of an earlier caller offer nothing to one that wants nothing.
                 self.tell_all(cx, None);
             }
+            self.make_room(cx);
         }
     }
 
@@ -429,11 +438,13 @@ impl Session {
     }
 
     /// Uploads, and downloads, of this task at once. With many neighbours more transfers find each other.
+    ///
+    /// Who lost neighbours has no fewer: those who are left share their links among as many as before, so that of few
+    /// transfers too little would come.
     fn width(&self) -> usize {
-        let partners = self.peers.values().filter(|peer| peer.is_partner()).count();
         let waiting = self.answer.as_micros() / ANSWER_STEP.as_micros();
         let few = FEW_TRANSFERS.saturating_add(usize::try_from(waiting).unwrap_or(usize::MAX));
-        few.max(partners * 2 / 3)
+        few.max(self.partners * 2 / 3)
     }
 
     fn arm_tick(&mut self, now: Now) {
@@ -452,6 +463,7 @@ impl Session {
         }
         if self.tick_at.is_some_and(|at| cx.now >= at) {
             self.tick_at = None;
+            self.survey(cx.now);
             self.end_silent_uploads(cx);
             self.end_silent_wants(cx);
             self.look_across(cx.now);
@@ -465,6 +477,8 @@ impl Session {
                     .any(|peer| peer.wants || !peer.uploads.is_empty());
             if busy && !self.peers.is_empty() {
                 self.arm_tick(cx.now);
+            } else {
+                self.partners = 0;
             }
         }
     }

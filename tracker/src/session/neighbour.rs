@@ -9,6 +9,7 @@ use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockIndex, VersionId};
 use crate::ledger::BatchIndex;
+use crate::message::DeclineReason;
 
 /// How far the acquaintance has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +41,6 @@ pub(super) enum Upload {
     },
 }
 
-/// Why a neighbour has no use for offers at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Declined {
-    /// It found nothing to ask for when we held this many blocks.
-    Nothing {
-        /// Our blocks then.
-        held: u32,
-        /// When to try again all the same.
-        until: Now,
-    },
-    /// It has enough inbound; it says when it has room.
-    Full {
-        /// When to try again all the same.
-        until: Now,
-    },
-}
-
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -77,9 +61,12 @@ pub(super) struct Neighbour {
     /// When it began, on our clock.
     pub(super) began: Now,
     pub(super) uploads: BTreeMap<u32, Upload>,
-    pub(super) declined: Option<Declined>,
-    /// We declined an offer of it as full and owe it a word.
+    /// Why it had no use for an offer, and until when it is left alone without a word. It says when it has use for one.
+    pub(super) declined: Option<(DeclineReason, Now)>,
+    /// We declined an offer of it and owe it a word as soon as we have use for one.
     pub(super) owed_room: bool,
+    /// When it was told that there is use for an offer, until it makes one.
+    pub(super) called: Option<Now>,
     /// Blocks that we wait for from it.
     pub(super) inbound: u32,
     /// Batches it has, because we sent them or it sent them to us.
@@ -112,6 +99,7 @@ impl Neighbour {
             uploads: BTreeMap::new(),
             declined: None,
             owed_room: false,
+            called: None,
             inbound: 0,
             batches: std::collections::BTreeSet::new(),
             told: 0,
@@ -132,12 +120,8 @@ impl Neighbour {
     }
 
     /// Whether an offer may be of use to it now, as far as its last answers tell.
-    pub(super) fn accepts_offers(&self, now: Now, held: u32) -> bool {
-        match self.declined {
-            None => true,
-            Some(Declined::Nothing { held: then, until }) => held > then || now >= until,
-            Some(Declined::Full { until }) => now >= until,
-        }
+    pub(super) fn accepts_offers(&self, now: Now) -> bool {
+        self.declined.is_none_or(|(_, until)| now >= until)
     }
 
     /// Blocks that are on their way to it.

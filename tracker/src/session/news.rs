@@ -18,7 +18,10 @@ const PROMPT: u32 = 16;
 /// … and news of further ones wait this long for company.
 const HAVE_BATCH: Duration = Duration::from_millis(5);
 /// News that a neighbour can do without for now wait this long.
-const IDLE_NEWS: Duration = Duration::from_millis(40);
+const IDLE_NEWS: Duration = Duration::from_millis(100);
+/// So many neighbours are told at once what they could use, from one by chance on: the others get the block from these, or
+/// hear of it later.
+const TOLD_AT_ONCE: usize = 6;
 /// News for a neighbour that wants nothing: it only judges by them whom to give to first.
 const SEEDER_NEWS: Duration = Duration::from_millis(500);
 /// Who can ask us for at least so many blocks needs no news of further ones at once.
@@ -45,15 +48,27 @@ impl Session {
         };
         let ends = known.wants && !have.wants;
         known.wants = have.wants;
+        let before = known.have.len();
         for block in blocks.iter() {
             if known.have.insert(block) {
                 known.grew = cx.now;
                 self.counts.up(block);
             }
         }
+        let grew = known.have.len() > before;
+        let wants = known.wants;
         self.ask_digests(cx, from, &blocks);
         if ends {
             self.end_uploads_to(cx, from);
+        }
+        if wants {
+            if self.partners == 0 {
+                self.survey(cx.now);
+            }
+            self.arm_tick(cx.now);
+        }
+        if grew {
+            self.make_room(cx);
         }
         self.offer(cx);
         true
@@ -98,12 +113,20 @@ impl Session {
         };
         let ends = !self.wants;
         let mut next: Option<Now> = None;
-        let partners: Vec<PeerId> = self
+        let mut partners: Vec<PeerId> = self
             .peers
             .iter()
             .filter(|(_, peer)| peer.same_version)
             .map(|(id, _)| *id)
             .collect();
+        let at_once = if self.have.len() <= PROMPT {
+            partners.len()
+        } else {
+            let first = cx.chance.below(partners.len() as u64);
+            partners.rotate_left(usize::try_from(first).unwrap_or(0));
+            TOLD_AT_ONCE
+        };
+        let mut told = 0;
         for peer in partners {
             let Some(known) = self.peers.get(&peer) else {
                 continue;
@@ -115,7 +138,10 @@ impl Session {
                 }
                 let since = known.untold_since.unwrap_or(cx.now);
                 let wait = if known.wants { IDLE_NEWS } else { SEEDER_NEWS };
-                if cx.now < since + wait && !(known.wants && self.is_urgent(&untold, &known.have)) {
+                let is_urgent =
+                    told < at_once && known.wants && self.is_urgent(&untold, &known.have);
+                told += usize::from(is_urgent);
+                if cx.now < since + wait && !is_urgent {
                     let due = since + wait;
                     next = Some(next.map_or(due, |at| at.min(due)));
                     if let Some(known) = self.peers.get_mut(&peer) {
@@ -135,6 +161,25 @@ impl Session {
             (one, other) => one.or(other),
         };
         self.offer(cx);
+    }
+
+    /// What is suggested in an offer the neighbour must have been told of, or it could not ask for it.
+    pub(super) fn tell_suggested(
+        &mut self,
+        cx: &mut Context<'_>,
+        peer: PeerId,
+        version: VersionId,
+        suggested: &[BlockIndex],
+    ) {
+        let Some(known) = self.peers.get(&peer) else {
+            return;
+        };
+        let untold = &self.news[known.told..];
+        if suggested.iter().any(|block| untold.contains(block)) {
+            let untold: BlockSet = untold.iter().copied().collect();
+            self.push_own_batches(cx, peer, &untold);
+            self.tell(cx, peer, version, untold.runs(), None);
+        }
     }
 
     /// Whether a neighbour could use these blocks at once: some are rare, or it has not much else to ask us for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dfnode_gossip::{Now, PeerId};
 
-use super::neighbour::{Declined, Neighbour, Upload};
+use super::neighbour::{Neighbour, Upload};
 use super::{MAX_NEIGHBOURS, Session};
 use crate::context::Context;
 use crate::ids::BlockIndex;
@@ -19,31 +19,29 @@ const DOUBT: Duration = Duration::from_millis(250);
 /// After "full", an offer is tried again without a word after this long.
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
 /// After "nothing", likewise.
-const NOTHING_PATIENCE: Duration = Duration::from_millis(100);
+const NOTHING_PATIENCE: Duration = Duration::from_millis(500);
 /// Suggestions in an offer.
 const SUGGESTED: usize = 4;
 
 impl Session {
     /// Offers uploads while there are free slots and somebody to offer to.
     pub(crate) fn offer(&mut self, cx: &mut Context<'_>) {
-        if cx.view.leech() || self.have.is_empty() {
+        // Asked with every message: most of the time there is no free slot.
+        if cx.slots.uploads.free(&self.task) == 0 || cx.view.leech() || self.have.is_empty() {
             return;
         }
         let Some(version) = self.meta.as_ref().map(|meta| meta.version) else {
             return;
         };
         let width = self.width();
-        while cx.slots.uploads.free(&self.task) > 0 {
-            let out: usize = self.peers.values().map(|peer| peer.uploads.len()).sum();
-            if out >= width {
-                return;
-            }
+        while cx.slots.uploads.free(&self.task) > 0 && cx.slots.uploads.of(&self.task) < width {
             let Some(peer) = self.most_behind(cx) else {
                 return;
             };
             let suggest = self.suggestions(&peer);
             self.next_grant = self.next_grant.wrapping_add(1);
             let grant = self.next_grant;
+            self.tell_suggested(cx, peer, version, &suggest);
             let Some(known) = self.peers.get_mut(&peer) else {
                 return;
             };
@@ -72,7 +70,6 @@ impl Session {
 
     /// The neighbour to offer to: of those with the fewest uploads of ours, the one most behind.
     fn most_behind(&self, cx: &mut Context<'_>) -> Option<PeerId> {
-        let held = self.have.len();
         let across = self.uploads_across() > 0;
         let willing: Vec<(&PeerId, &Neighbour)> = self
             .peers
@@ -82,13 +79,13 @@ impl Session {
                     && peer.wants
                     && peer.uploads.len() < cx.slots.uploads.max()
                     && (across || !peer.far)
-                    && peer.accepts_offers(cx.now, held)
+                    && peer.accepts_offers(cx.now)
             })
             .collect();
         if willing.is_empty() {
             return None;
         }
-        let fastest = self.fastest_rate(cx.now);
+        let fastest = self.fastest;
         let mut best: Option<(usize, f64, u64, PeerId)> = None;
         for (id, peer) in willing {
             let doubtful = cx.now.saturating_since(peer.last_heard) >= DOUBT;
@@ -124,8 +121,9 @@ impl Session {
             > out
     }
 
-    /// The rate that a neighbour's progress is judged by: the best seen, in blocks a second.
-    fn fastest_rate(&self, now: Now) -> f64 {
+    /// Notes how many partners there are, and the rate that a neighbour's progress is judged by: the best seen.
+    pub(super) fn survey(&mut self, now: Now) {
+        self.partners = self.partners.max(self.neighbours().count());
         let rate = |began: Now, blocks: u32| {
             f64::from(blocks)
                 / now
@@ -133,12 +131,11 @@ impl Session {
                     .max(Duration::from_millis(200))
                     .as_secs_f64()
         };
-        self.peers
-            .values()
-            .filter(|peer| peer.wants)
+        let wanting = self.peers.values().filter(|peer| peer.wants);
+        self.fastest = wanting
             .map(|peer| rate(peer.began, peer.have.len()))
             .chain(self.wants.then(|| rate(self.began, self.have.len())))
-            .fold(1.0, f64::max)
+            .fold(1.0, f64::max);
     }
 
     /// Rare blocks that the neighbour lacks, those that we sent least first.
@@ -218,7 +215,6 @@ impl Session {
         grant: u32,
         reason: DeclineReason,
     ) {
-        let held = self.have.len();
         let Some(known) = self.peers.get_mut(&from) else {
             return;
         };
@@ -228,15 +224,11 @@ impl Session {
         let suggested = *suggested;
         known.uploads.remove(&grant);
         cx.slots.uploads.give_back(&self.task, 1);
-        known.declined = Some(match reason {
-            DeclineReason::Nothing => Declined::Nothing {
-                held,
-                until: cx.now + NOTHING_PATIENCE,
-            },
-            DeclineReason::Full => Declined::Full {
-                until: cx.now + FULL_PATIENCE,
-            },
-        });
+        let patience = match reason {
+            DeclineReason::Nothing => NOTHING_PATIENCE,
+            DeclineReason::Full => FULL_PATIENCE,
+        };
+        known.declined = Some((reason, cx.now + patience));
         self.count_sent(suggested, false);
         self.offer(cx);
     }

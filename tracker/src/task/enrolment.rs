@@ -124,6 +124,7 @@ impl Task {
                 self.home_lives(cx);
                 self.announces |= announce;
                 self.heard |= registered.request != 0;
+                self.asks_anew |= !self.heard && meta.is_some();
                 if self.wish.is_some() || !self.session.have.is_empty() {
                     self.welcomed(cx, from, meta, lease, &peers);
                 } else if let Some(lease) = lease {

@@ -66,6 +66,8 @@ pub(crate) struct Task {
     validated: Option<Now>,
     /// Whether the home has answered since the newest caller came: what it says before is no answer to that one.
     heard: bool,
+    /// Whether it named a version unasked before: it is asked whether that is current as soon as something of it is here.
+    asks_anew: bool,
     /// Whether the version is known to be what the source has now, as the newest caller understands "now".
     current: bool,
     /// The version that the source is known not to have any more.
@@ -95,6 +97,7 @@ impl Task {
             proven: None,
             validated: None,
             heard: false,
+            asks_anew: false,
             current: false,
             outdated: None,
             restarts: 0,
@@ -280,6 +283,13 @@ impl Task {
                     origin,
                 });
                 self.wait_for_help();
+                if std::mem::take(&mut self.asks_anew)
+                    && !self.heard
+                    && !self.current
+                    && !self.registration.is_asking()
+                {
+                    self.registration.hurry(cx.now);
+                }
                 self.tell_progress(cx);
                 self.finish_if_done(cx);
             }

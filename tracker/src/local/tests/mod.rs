@@ -8,6 +8,7 @@ mod endings;
 mod failures;
 mod homes;
 mod losses;
+mod offers;
 mod offices;
 mod parts;
 mod sessions;
