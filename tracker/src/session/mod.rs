@@ -48,6 +48,11 @@ pub(crate) const FLOW_PATIENCE: Duration = Duration::from_millis(500);
 const FEW_TRANSFERS: usize = 4;
 /// One more for each such time that an offer waits for its answer: the link must not wait with it.
 const ANSWER_STEP: Duration = Duration::from_millis(1);
+/// Whoever is slower than this share of the fastest is behind, …
+const BEHIND: f64 = 0.9;
+/// … and with so many partners, which have many others, makes as many transfers as its host has slots.
+const MANY_PARTNERS: usize = 8;
+const ALL_SLOTS: usize = 12;
 /// How long an offer is taken to wait before the first was answered.
 const FIRST_ANSWER: Duration = Duration::from_millis(4);
 
@@ -78,6 +83,8 @@ pub(crate) struct Session {
     partners: usize,
     /// The best rate of a neighbour or this node when partners were last counted, in blocks a second.
     fastest: f64,
+    /// And this node's own.
+    rate: f64,
     /// Whom the last dial did not reach.
     unreached: BTreeSet<PeerId>,
     wanted: BTreeMap<BlockIndex, Vec<download::Wanted>>,
@@ -122,6 +129,7 @@ impl Session {
             peers: BTreeMap::new(),
             partners: 0,
             fastest: 1.0,
+            rate: 1.0,
             unreached: BTreeSet::new(),
             wanted: BTreeMap::new(),
             out: BlockSet::new(),
@@ -440,11 +448,18 @@ impl Session {
     /// Uploads, and downloads, of this task at once. With many neighbours more transfers find each other.
     ///
     /// Who lost neighbours has no fewer: those who are left share their links among as many as before, so that of few
-    /// transfers too little would come.
+    /// transfers too little would come. Nor has who fell behind, for the same reason: a host that came last to a great
+    /// crowd has the eight neighbours that it was named, and nobody is named it.
     fn width(&self) -> usize {
         let waiting = self.answer.as_micros() / ANSWER_STEP.as_micros();
         let few = FEW_TRANSFERS.saturating_add(usize::try_from(waiting).unwrap_or(usize::MAX));
-        few.max(self.partners * 2 / 3)
+        let is_behind = self.wants && self.rate < BEHIND * self.fastest;
+        let enough = if is_behind && self.partners >= MANY_PARTNERS {
+            ALL_SLOTS
+        } else {
+            0
+        };
+        few.max(self.partners * 2 / 3).max(enough)
     }
 
     fn arm_tick(&mut self, now: Now) {

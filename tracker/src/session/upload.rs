@@ -131,10 +131,11 @@ impl Session {
                     .max(Duration::from_millis(200))
                     .as_secs_f64()
         };
+        self.rate = rate(self.began, self.have.len());
         let wanting = self.peers.values().filter(|peer| peer.wants);
         self.fastest = wanting
             .map(|peer| rate(peer.began, peer.have.len()))
-            .chain(self.wants.then(|| rate(self.began, self.have.len())))
+            .chain(self.wants.then_some(self.rate))
             .fold(1.0, f64::max);
     }
 
