@@ -1,7 +1,7 @@
 //! Memory in large pages.
 //!
 //! Each event of a great world looks at another host, and the processor finds few of so many small pages by heart: with
-//! large ones three thousand hosts take half the time.
+//! large ones three thousand hosts get further by a quarter to a half in the same time.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

@@ -4,6 +4,7 @@
 //! world only carries what they send and tells them the time. Equal seeds give equal runs, to the last event.
 
 mod agenda;
+mod case;
 mod catalogue;
 mod chance;
 mod day;
@@ -15,7 +16,8 @@ mod scenario;
 mod signatures;
 mod world;
 
-pub use catalogue::{Case, catalogue, crowd, soundness, usual};
+pub use case::{Case, soundness};
+pub use catalogue::{catalogue, crowd, usual};
 pub use day::{Day, DayProgress, DayReport, Rest, live};
 pub use plot::{Crowd, PlotError, plot_crowd, plot_growth};
 pub use report::{Moment, Outcome, Report, Traffic};

@@ -5,8 +5,7 @@ use std::time::Duration;
 use dfnode_gossip::{Now, PeerId};
 
 use super::counts::RARE;
-use super::neighbour::Neighbour;
-use super::{FLOW_PATIENCE, Session, TICK};
+use super::{FLOW_PATIENCE, Session};
 use crate::blocks::BlockSet;
 use crate::context::Context;
 use crate::ids::{BlockDigest, BlockIndex, DigestTag, VersionId};
@@ -68,21 +67,16 @@ impl Session {
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         };
-        known.owed_room = false;
+        // Unless the offer is accepted it hears when there is use for one: also where nothing is wanted only until it is
+        // known that the callers may have it.
+        known.owed_room = true;
         known.called = None;
         if !current || !self.wants {
-            // It may want something in a moment: as soon as it knows that its callers may have it.
-            if let Some(known) = self.peers.get_mut(&from) {
-                known.owed_room = true;
-            }
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         }
         let full = self.free_places(cx) == 0;
         if full || (self.is_far(&from) && self.places_across() == 0) {
-            if let Some(known) = self.peers.get_mut(&from) {
-                known.owed_room = true;
-            }
             cx.send(from, decline(DeclineReason::Full));
             return;
         }
@@ -91,9 +85,6 @@ impl Session {
         let Some((block, digest)) =
             picked.and_then(|block| Some((block, self.ledger.digest(block)?)))
         else {
-            if let Some(known) = self.peers.get_mut(&from) {
-                known.owed_room = true;
-            }
             cx.send(from, decline(DeclineReason::Nothing));
             return;
         };
@@ -108,6 +99,7 @@ impl Session {
         cx.slots.downloads.take(self.task);
         if let Some(known) = self.peers.get_mut(&from) {
             known.inbound += 1;
+            known.owed_room = false;
         }
         let want = Want {
             task: self.task,
@@ -196,7 +188,12 @@ impl Session {
     }
 
     /// A block that is out already, from a neighbour that takes long, or that this node reads from the source itself.
-    fn pick_again(&self, now: Now, theirs: &BlockSet, from: &PeerId) -> Option<BlockIndex> {
+    pub(super) fn pick_again(
+        &self,
+        now: Now,
+        theirs: &BlockSet,
+        from: &PeerId,
+    ) -> Option<BlockIndex> {
         self.wanted
             .iter()
             .filter(|(block, _)| theirs.contains(**block) && self.takes_long(now, **block, from))
@@ -404,87 +401,6 @@ impl Session {
 
     fn is_far(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|peer| peer.far)
-    }
-
-    /// How many more blocks may be on their way here.
-    ///
-    /// A reader takes fewer from peers, so that its own stream gets the share of its link that one of so many readers
-    /// of a source gets of the source's.
-    fn free_places(&self, cx: &Context<'_>) -> usize {
-        let out = self.out.len() as usize;
-        let free = cx.slots.downloads.free(&self.task);
-        if free == 0 {
-            return 0;
-        }
-        let free = free.min(self.width().saturating_sub(out));
-        if self.reading.is_empty() {
-            return free;
-        }
-        let beside = (self.readers as usize).saturating_sub(1).max(1);
-        free.min(beside.saturating_sub(out))
-    }
-
-    /// Tells neighbours whose offers were declined that there is use for one now: one for each free place, and no more
-    /// than there are blocks to ask for.
-    pub(crate) fn make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.wants || !self.peers.values().any(|peer| peer.owed_room) {
-            return;
-        }
-        // Who was called offers within the time that an answer takes here, or has no slot at the moment.
-        let (now, patience) = (cx.now, self.answer.min(TICK));
-        let is_called = |peer: &&Neighbour| {
-            let called = peer.called;
-            called.is_some_and(|at| now.saturating_since(at) < patience)
-        };
-        let called = self.peers.values().filter(is_called).count();
-        let places = self.free_places(cx).saturating_sub(called);
-        if places == 0 {
-            return;
-        }
-        let far_called = self.peers.values().filter(|peer| peer.far);
-        let mut across = self
-            .places_across()
-            .saturating_sub(far_called.filter(is_called).count());
-        let known = self.ledger.known();
-        let busy = [&self.have, &self.out, &self.reading, &self.outside];
-        let free = known.sieve([], busy).take(places + called).count();
-        let mut blocks = free.saturating_sub(called);
-        let mut owed: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.owed_room && peer.is_partner())
-            .map(|(id, _)| *id)
-            .collect();
-        let mut calls = Vec::new();
-        while calls.len() < places
-            && let Some(at) = cx.chance.place(&owed)
-        {
-            let id = owed.swap_remove(at);
-            let Some(peer) = self.peers.get(&id) else {
-                continue;
-            };
-            if peer.far {
-                if across > 0 && blocks > 0 && self.pick_across(cx, &peer.have).is_some() {
-                    across -= 1;
-                    blocks -= 1;
-                    calls.push(id);
-                }
-            } else if peer.have.sieve([known], busy).next().is_some() {
-                if blocks > 0 {
-                    blocks -= 1;
-                    calls.push(id);
-                }
-            } else if self.pick_again(now, &peer.have, &id).is_some() {
-                calls.push(id);
-            }
-        }
-        for id in calls {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.owed_room = false;
-                peer.called = Some(now);
-            }
-            cx.send(id, Message::Room(self.task));
-        }
     }
 
     /// The peers that blocks are coming from.

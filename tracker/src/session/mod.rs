@@ -6,6 +6,7 @@
 
 mod acquaintance;
 mod border;
+mod calls;
 mod counts;
 mod digests;
 mod download;
@@ -52,7 +53,6 @@ const ANSWER_STEP: Duration = Duration::from_millis(1);
 const BEHIND: f64 = 0.9;
 /// … and with so many partners, which have many others, makes as many transfers as its host has slots.
 const MANY_PARTNERS: usize = 8;
-const ALL_SLOTS: usize = 12;
 /// How long an offer is taken to wait before the first was answered.
 const FIRST_ANSWER: Duration = Duration::from_millis(4);
 
@@ -454,12 +454,10 @@ impl Session {
         let waiting = self.answer.as_micros() / ANSWER_STEP.as_micros();
         let few = FEW_TRANSFERS.saturating_add(usize::try_from(waiting).unwrap_or(usize::MAX));
         let is_behind = self.wants && self.rate < BEHIND * self.fastest;
-        let enough = if is_behind && self.partners >= MANY_PARTNERS {
-            ALL_SLOTS
-        } else {
-            0
-        };
-        few.max(self.partners * 2 / 3).max(enough)
+        if is_behind && self.partners >= MANY_PARTNERS {
+            return usize::MAX;
+        }
+        few.max(self.partners * 2 / 3)
     }
 
     fn arm_tick(&mut self, now: Now) {

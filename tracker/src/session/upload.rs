@@ -396,4 +396,26 @@ mod tests {
             "the mean comes near what is measured from below"
         );
     }
+
+    #[test]
+    fn who_loses_partners_makes_as_many_transfers_as_before() {
+        let now = Now::from_micros(0);
+        let mut session = Session::new(TaskId::from_bytes([7; 32]), now);
+        session.partners = 30;
+        session.survey(now);
+        assert_eq!(session.width(), 20);
+    }
+
+    #[test]
+    fn who_falls_behind_many_partners_makes_all_transfers_that_it_can() {
+        let mut session = Session::new(TaskId::from_bytes([7; 32]), Now::from_micros(0));
+        (session.partners, session.fastest, session.rate) = (8, 100.0, 80.0);
+        let few = session.width();
+        session.wants = true;
+        assert_eq!((few, session.width()), (8, usize::MAX));
+        session.rate = 95.0;
+        assert_eq!(session.width(), few, "it is as fast as others");
+        (session.partners, session.rate) = (7, 80.0);
+        assert_eq!(session.width(), few, "a small crowd waits for each block");
+    }
 }

@@ -173,6 +173,7 @@ impl Task {
             .is_some_and(|at| cx.now.saturating_since(at) <= wish.max_age)
             || wish.named.is_some();
         self.heard = false;
+        self.asks_anew = false;
         self.current = false;
         if fresh {
             self.be_current(cx);
