@@ -41,8 +41,8 @@ struct Up {
     link: Link,
     since: Now,
     last_word: Now,
-    /// When its way was looked after last.
-    last_look: Now,
+    /// When its way was looked after last, and how many datagrams had come by then.
+    last_look: (Now, u64),
     /// Which of its peer's processes gossip knew when it came up.
     generation: Option<u64>,
 }
@@ -75,14 +75,15 @@ impl Links {
         }
     }
 
-    /// The open connection to a peer, if it is time to see whether there is still a way for it.
+    /// The open connection to a peer, if it is time to see whether there is still a way for it: nothing came of late.
     fn look_at(&mut self, now: Now, peer: &PeerId) -> Option<Link> {
         let up = self.up.get_mut(peer)?;
-        if now - up.last_look < LOOK_INTERVAL || up.link.is_closed() {
+        let (last, received) = up.last_look;
+        if now - last < LOOK_INTERVAL || up.link.is_closed() {
             return None;
         }
-        up.last_look = now;
-        Some(up.link.clone())
+        up.last_look = (now, up.link.datagrams_received());
+        (up.last_look.1 == received).then(|| up.link.clone())
     }
 
     /// The link to a former process of a member, if that is another one now, elsewhere. One that came back to the same
@@ -269,7 +270,7 @@ impl Driver {
                 link,
                 since: now,
                 last_word: now,
-                last_look: now,
+                last_look: (now, 0),
                 generation,
             },
         );

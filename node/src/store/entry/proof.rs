@@ -138,15 +138,12 @@ impl Entry {
     /// Doubts the whole file if it is not as this process left it, or was compared long ago. Blocking, briefly.
     pub(in crate::store) fn look(&self, now: Now) -> io::Result<()> {
         let writes = self.lock().proof.writes();
-        let mut file = self.file()?;
-        if fs::metadata(&self.path).map_or(true, |found| {
-            Stamp::of(&file).is_ok_and(|open| open.inode != Stamp::from(&found).inode)
-        }) {
+        let mut stamp = Stamp::of(&*self.file()?)?;
+        if fs::metadata(&self.path).map_or(true, |found| Stamp::from(&found).inode != stamp.inode) {
             // Somebody took the file away, or put another in its place.
             self.let_go();
-            file = self.file()?;
+            stamp = Stamp::of(&*self.file()?)?;
         }
-        let stamp = Stamp::of(&file)?;
         let mut state = self.lock();
         if state.writing.is_empty() && state.proof.writes() == writes {
             state.proof.look(stamp, now);
