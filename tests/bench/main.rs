@@ -27,6 +27,12 @@ mod torrent;
     reason = "shared with the end-to-end tests, which need more of it"
 )]
 mod cluster;
+#[path = "../e2e/dice.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which need more of it"
+)]
+mod dice;
 #[path = "../e2e/engines/mod.rs"]
 #[expect(
     dead_code,
@@ -62,7 +68,8 @@ mod proxied;
 )]
 mod registries;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 /// Measures dfnode on a lab of network namespaces. Needs root, iproute2, nginx and curl.
 #[derive(Parser)]
@@ -105,11 +112,17 @@ fn main() {
         return;
     }
     let arguments = Arguments::parse();
-    let programs = match arguments.what {
+    if let What::FlashCrowd(plan) = &arguments.what
+        && let Err(why) = plan.check()
+    {
+        Arguments::command()
+            .error(ErrorKind::ArgumentConflict, why)
+            .exit();
+    }
+    let programs = match &arguments.what {
         What::Pull(_) | What::Proxy(_) => [&engines::PROGRAMS[..], &registries::PROGRAMS].concat(),
-        What::FlashCrowd(_) | What::Small(_) | What::Pair(_) | What::Idle(_) => {
-            vec!["nginx", "curl"]
-        }
+        What::FlashCrowd(plan) => plan.programs(),
+        What::Small(_) | What::Pair(_) | What::Idle(_) => vec!["nginx", "curl"],
     };
     let Some(_turn) = lab::take_turn(&programs) else {
         std::process::exit(1)

@@ -54,26 +54,27 @@ pub(crate) fn measure(crowd: &Crowd<'_>, python: &str) -> Figures {
     let leeches: Vec<_> = lab
         .hosts()
         .iter()
-        .map(|host| {
+        .zip(crowd.starts())
+        .map(|(host, start)| {
             let others: Vec<_> = everybody
                 .iter()
                 .filter(|other| **other != host.v4().to_string())
                 .cloned()
                 .collect();
-            peer("leech", host, begin.as_secs_f64(), &others)
+            peer("leech", host, (begin + *start).as_secs_f64(), &others)
         })
         .collect();
-    let seconds = leeches
+    let times: Vec<f64> = leeches
         .iter()
         .map(|leech| wait_for_line(leech).parse().unwrap())
-        .fold(0.0, f64::max);
+        .collect();
     let usages: Vec<_> = leeches.iter().map(Process::usage).collect();
     let outputs: Vec<_> = lab
         .hosts()
         .iter()
         .map(|host| host.dir().join("torrent/file"))
         .collect();
-    crowd.figures(seconds, &usages, &outputs, &before, false)
+    crowd.figures(&times, &usages, &outputs, &before, false)
 }
 
 /// The first line that `process` prints.

@@ -28,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) env: Vec<(String, String)>,
 }
 
-/// A daemon on each host of a lab, all with one key, all joined to the first.
+/// A daemon on each host of a lab, all with one key, all joined to the first; where the lab has zones, each is told its own.
 pub(crate) struct Cluster<'lab> {
     nodes: Vec<Node<'lab>>,
 }
@@ -66,6 +66,10 @@ impl<'lab> Cluster<'lab> {
                 .extend(["--cluster-key".to_owned(), key.display().to_string()]);
             if host.name() != first {
                 options.run.extend(["--join".to_owned(), first.to_owned()]);
+            }
+            if lab.zones() > 1 {
+                let zone = format!("zone-{}", host.zone() + 1);
+                options.run.extend(["--zone".to_owned(), zone]);
             }
             Node::new(host, options)
         });

@@ -8,6 +8,8 @@ use super::netns::Netns;
 
 /// The link's name inside a host.
 pub(super) const HOST_SIDE: &str = "eth0";
+/// The name of both ends of what joins two switches.
+pub(super) const TRUNK: &str = "trunk";
 const BRIDGE: &str = "br0";
 
 /// How fast a link is, the same both ways.
@@ -72,12 +74,12 @@ impl Shape {
     }
 }
 
-/// Bytes and packets that a host's link has carried.
+/// What a link has carried, as seen from one end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    /// Bytes that left the host.
+    /// Bytes that left that end.
     pub(crate) sent_bytes: u64,
-    /// Bytes that reached the host.
+    /// Bytes that reached it.
     pub(crate) received_bytes: u64,
 }
 
@@ -139,15 +141,27 @@ pub(super) fn plug(
     host.ip(&["link", "set", HOST_SIDE, "up"]);
 }
 
+/// Connects two switches.
+pub(super) fn join(one: &Netns, other: &Netns, shape: Shape) {
+    #[rustfmt::skip]
+    one.ip(&[
+        "link", "add", TRUNK, "type", "veth", "peer", "name", TRUNK, "netns", other.name(),
+    ]);
+    for switch in [one, other] {
+        shape.plug(switch, TRUNK);
+        switch.ip(&["link", "set", TRUNK, "master", BRIDGE, "up"]);
+    }
+}
+
 /// Gives a link that has a rate, between `host` and the switch's `port`, another one, both ways.
 pub(super) fn reshape(host: &Netns, switch: &Netns, port: &str, shape: Shape) {
     shape.apply(host, HOST_SIDE);
     shape.apply(switch, port);
 }
 
-/// Reads the counters of the host's link.
-pub(super) fn counters(host: &Netns) -> Counters {
-    let json = host.ip(&["-s", "-j", "link", "show", "dev", HOST_SIDE]);
+/// Reads the counters of `device`.
+pub(super) fn counters(netns: &Netns, device: &str) -> Counters {
+    let json = netns.ip(&["-s", "-j", "link", "show", "dev", device]);
     let links: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let count = |way: &str| links[0]["stats64"][way]["bytes"].as_u64().unwrap();
     Counters {

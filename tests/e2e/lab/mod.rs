@@ -5,12 +5,15 @@
 //!   peer-b ─eth0══p1─┤ br0 (namespace "switch")          ══ a veth pair, token buckets on both ends
 //!   source ─eth0══p2─┘
 //! ```
+//! [`Layout::in_two_zones`] makes two such switches, with a trunk between them, a shaped veth pair as well.
+//!
 //! A host sees the machine's files, with names of its own in /etc/hosts; [`Lab::furnish`] gives it files of
 //! its own as well, as container engines need.
 //!
 //! Everything is named after this process, and gone when the [`Lab`] is dropped. What a killed run left
 //! behind is swept by the next one.
 
+mod layout;
 mod link;
 mod machine;
 mod netns;
@@ -23,9 +26,10 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::thread;
 
+pub(crate) use self::layout::Layout;
 pub(crate) use self::link::{Counters, Shape};
 use self::machine::Machine;
 use self::netns::Netns;
@@ -40,40 +44,19 @@ const KEEP: &str = "DFNODE_E2E_KEEP";
 /// Labs that this process has built: two that live at once must not share names.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// The hosts, the source and the switch between them.
+/// The hosts, the source and the switches between them.
 pub(crate) struct Lab {
     hosts: Vec<Host>,
     source: Host,
-    // Dropped after the hosts: their links end here.
-    switch: Netns,
+    // Dropped after the hosts: their links end here. One for each zone.
+    switches: Vec<Netns>,
     dir: tempfile::TempDir,
 }
 
 impl Lab {
     /// Builds `hosts` hosts with a link of shape `link` each, and a source behind `source_link`.
     pub(crate) fn new(hosts: usize, link: Shape, source_link: Shape) -> Self {
-        netns::sweep_dead_runs();
-        let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let dir = tempfile::Builder::new()
-            .prefix("dfnode-lab-")
-            .tempdir()
-            .unwrap();
-        let switch = Netns::create(number, "switch");
-        link::make_bridge(&switch);
-        let plug = |tag: &str, place: u16, shape: Shape| {
-            Host::plug_in(number, tag, place, shape, &switch, dir.path())
-        };
-        let lab = Self {
-            hosts: (0u16..)
-                .take(hosts)
-                .map(|place| plug(&peer_name(place), FIRST_HOST + place, link))
-                .collect(),
-            source: plug("source", SOURCE_PLACE, source_link),
-            switch,
-            dir,
-        };
-        lab.publish_names();
-        lab
+        Layout::new(hosts, link, source_link).build()
     }
 
     /// The hosts, `peer-a` first.
@@ -89,7 +72,18 @@ impl Lab {
     /// Gives the link of the host of that number another rate.
     pub(crate) fn reshape(&self, place: usize, shape: Shape) {
         let host = &self.hosts[place];
-        link::reshape(&host.netns, &self.switch, &host.port, shape);
+        link::reshape(&host.netns, &self.switches[host.zone], &host.port, shape);
+    }
+
+    /// How many zones the hosts are in: one, or two with a trunk between them.
+    pub(crate) fn zones(&self) -> usize {
+        self.switches.len()
+    }
+
+    /// What the trunk has carried so far, if there is one: received is what came into the second zone.
+    pub(crate) fn trunk(&self) -> Option<Counters> {
+        let second = self.switches.get(1)?;
+        Some(link::counters(second, link::TRUNK))
     }
 
     /// A folder that lives as long as the lab.
@@ -168,6 +162,7 @@ pub(crate) struct Host {
     dir: PathBuf,
     /// The switch's end of its cable.
     port: String,
+    zone: usize,
     machine: Option<Machine>,
 }
 
@@ -177,7 +172,8 @@ impl Host {
         tag: &str,
         place: u16,
         shape: Shape,
-        switch: &Netns,
+        switches: &[Netns],
+        zone: usize,
         dir: &Path,
     ) -> Self {
         let netns = Netns::create(number, tag);
@@ -185,7 +181,7 @@ impl Host {
         let v4 = Ipv4Addr::new(10, 99, high, low);
         let v6 = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, place);
         let port = format!("p{place}");
-        link::plug(&netns, switch, &port, v4, v6, shape);
+        link::plug(&netns, &switches[zone], &port, v4, v6, shape);
         let dir = dir.join(tag);
         fs::create_dir(&dir).unwrap();
         let name = if place == SOURCE_PLACE {
@@ -200,6 +196,7 @@ impl Host {
             v6,
             dir,
             port,
+            zone,
             machine: None,
         }
     }
@@ -219,6 +216,11 @@ impl Host {
         self.v6
     }
 
+    /// The number of the zone that it is in, from 0; the source is in the first.
+    pub(crate) fn zone(&self) -> usize {
+        self.zone
+    }
+
     /// A folder of this host's own.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -235,7 +237,7 @@ impl Host {
 
     /// What this host's link has carried so far, Ethernet headers included.
     pub(crate) fn counters(&self) -> Counters {
-        link::counters(&self.netns)
+        link::counters(&self.netns, link::HOST_SIDE)
     }
 
     /// The longest packet that this host sends.
