@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::fault_source::{FaultSource, content};
 use crate::files::{noise, sha256, sha256_of};
-use crate::lab::{Host, Job, Lab, Shape, run_all, take_turn};
+use crate::lab::{Host, Job, Lab, Layout, Shape, run_all, take_turn};
 use crate::origin::{Copies, Origin};
 
 /// Downloads `url` with curl to a file of the host's own.
@@ -67,6 +67,42 @@ fn eight_curls_copy_the_file_eight_times_and_both_counters_say_so() {
     assert!(
         (8_000_000..9_000_000).contains(&sent),
         "the link carried {sent} bytes"
+    );
+}
+
+#[test]
+fn what_the_second_zone_gets_crosses_the_trunk_at_its_rate() {
+    let Some(_turn) = take_turn(&["nginx", "curl"]) else {
+        return;
+    };
+    let (fast, trunk) = (Shape::Mbit(100), Shape::Mbit(20));
+    let lab = Layout::new(2, fast, fast)
+        .last(1, Shape::Mbit(50))
+        .in_two_zones(trunk)
+        .build();
+    let origin = Origin::start(lab.source());
+    origin.publish("file", &noise(3, 4_000_000));
+    let rate = |host: &Host| {
+        let before = lab.trunk().unwrap();
+        let done = curl(host, &origin.url("file")).run();
+        let bytes_per_sec: f64 = done.expect_success("curl").stdout.parse().unwrap();
+        let crossed = lab.trunk().unwrap().since(before).received_bytes;
+        (bytes_per_sec * 8e-6, crossed)
+    };
+    let [near, far] = lab.hosts() else {
+        unreachable!("two hosts")
+    };
+    assert_eq!((near.zone(), far.zone(), lab.zones()), (0, 1, 2));
+    let (near_mbit, near_crossed) = rate(near);
+    let (far_mbit, far_crossed) = rate(far);
+    assert!(near_crossed < 100_000, "{near_crossed} bytes");
+    assert!(
+        (4_000_000..4_500_000).contains(&far_crossed),
+        "{far_crossed} bytes"
+    );
+    assert!(
+        (10.0..20.0).contains(&far_mbit),
+        "{far_mbit:.1} Mbit, and {near_mbit:.1} in the first zone"
     );
 }
 
